@@ -1,0 +1,253 @@
+"""One frozen model a stage, read from one YAML file and checked before any model loads."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.arrow import first_error
+
+
+class Section(BaseModel):
+    """A part of the config; unknown keys are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """The SFT model: what samples the candidates and what DPO starts from."""
+
+    path: str
+    """A folder, a hub name, or `smollm2-135m-instruct` (the model the demo bundles)."""
+    revision: str | None = None
+    adapter: str | None = None
+    """A folder with a trained LoRA adapter that belongs to the SFT model."""
+    chat_template: Path | None = None
+    """A Jinja file, for a model that has no template of its own."""
+    system_role: Literal["error", "merge"] = "error"
+    """Where the template refuses a system role: refuse, or merge it into the first user turn."""
+    date: str = "2026-01-01"
+    """What a template that writes today's date is given, so that a prompt renders alike always."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: float32 on a CPU, bfloat16 on a GPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class PromptSource(Section):
+    """Where prompts come from: a JSONL, Parquet or CSV file, or a `datasets` name or folder."""
+
+    path: str
+    split: str = "train"
+    """For a `datasets` name or folder."""
+    column: str | None = None
+    """The column with the prompt; default: messages, prompt, conversations, question or text."""
+    tags: tuple[str, ...] = ()
+    licence: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
+class SamplingConfig(Section):
+    """Every sampling setting, each neutral unless written; nothing comes from the model's files."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    """0 is greedy decoding."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps every token."""
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=256, ge=1)
+
+
+class GenerateConfig(SamplingConfig):
+    n: int = Field(default=4, ge=1)
+    """Samples a prompt."""
+    batch_size: int = Field(default=16, ge=1)
+    """Sequences that are decoded together; part of what makes a run repeatable."""
+    batches_a_part: int = Field(default=4, ge=1)
+    """How many batches one committed file holds: what a kill can lose at most."""
+
+
+class RewardConfig(Section):
+    """One reward: an object by its path, and what it is built with."""
+
+    use: str
+    """`package.module:name`."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    weight: float = 1.0
+    name: str | None = None
+    """What reports call it; default: the name in `use`."""
+
+
+class RankConfig(Section):
+    rewards: tuple[RewardConfig, ...] = Field(min_length=1)
+    """Summed by weight."""
+    abstain: Literal["renormalise", "abstain"] = "renormalise"
+    """When a reward abstains: weigh the others up, or abstain in all."""
+
+
+class PairConfig(Section):
+    strategy: str = "curation.pairs:BestVsWorst"
+    args: dict[str, Any] = Field(default_factory=dict)
+    edit: str | None = None
+    """`package.module:name` of an edit: chosen is the edit of the SFT model's own answer."""
+    edit_args: dict[str, Any] = Field(default_factory=dict)
+
+
+class ValidateConfig(Section):
+    max_length: int = Field(default=1024, ge=2)
+    """Tokens of prompt and completion that the trainer keeps."""
+    min_margin: float = Field(default=0.0, ge=0)
+    test_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of prompt groups whose pairs are held out of training."""
+    max_quarantined: float = Field(default=0.5, ge=0, le=1)
+    """Share of pairs that may be quarantined before the gate fails."""
+    token_checks: bool = True
+    """Off: skip the checks that tokenise."""
+
+
+class LoraConfig(Section):
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class DpoConfig(Section):
+    lora: LoraConfig | None = LoraConfig()
+    """null trains all weights."""
+    confidence: bool = True
+    """Let each pair's p_chosen and weight enter the loss."""
+    reference: str | None = None
+    """Another reference model; default: the SFT model itself."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """TRL's own DPOConfig keys, checked against TRL's class before weights load."""
+
+
+class EvaluateConfig(SamplingConfig):
+    prompts: tuple[PromptSource, ...] = ()
+    """Held-out prompts; the pairs' test split where none are given."""
+    n: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    rewards: tuple[RewardConfig, ...] = ()
+    """Default: the rewards that ranked."""
+    policy: str | None = None
+    """The policy to compare with the SFT model; default: what this run trained."""
+    resamples: int = Field(default=10_000, ge=100)
+    confidence_level: float = Field(default=0.95, gt=0, lt=1)
+
+
+class Config(Section):
+    """A whole run: what `pairwright run CONFIG` reads."""
+
+    run: Path
+    """The run's folder."""
+    seed: int = 0
+    model: ModelConfig
+    prompts: tuple[PromptSource, ...] = Field(min_length=1)
+    generate: GenerateConfig = GenerateConfig()
+    rank: RankConfig | None = None
+    pair: PairConfig = PairConfig()
+    gate: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
+    dpo: DpoConfig = DpoConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source_is_a_list(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("prompts"), Mapping):
+            return {**data, "prompts": [data["prompts"]]}
+        return data
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), *, as_: type[C]) -> C:
+    """The config in a YAML file with `key.sub=value` overrides applied.
+
+    Raises:
+        ValueError: the file is missing or broken, a key is unknown, a value does not fit; one
+            sentence that names the key and, for a typo, the nearest key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"config '{path}' does not exist; `pairwright init` writes one") from None
+    except IsADirectoryError:
+        raise ValueError(f"config '{path}' is a folder; expected a YAML file") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"config '{path}' is not valid YAML: {_in_one_line(error)}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"config '{path}' holds no keys; expected a mapping such as `seed: 0`")
+    for override in overrides:
+        _apply_override(data, override)
+    return parse_config(data, as_=as_, where=f"config '{path}'")
+
+
+def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
+    """The data as a config of that class; errors as in `load_config`."""
+    try:
+        return as_.model_validate(data)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        keys = [str(part) for part in detail["loc"]]
+        if detail["type"] == "extra_forbidden":
+            message = unknown_key(keys[-1], _keys_at(as_, keys[:-1]))
+            section = ".".join(keys[:-1])
+            raise ValueError(f"{where}: {section + ': ' if section else ''}{message}") from None
+        raise ValueError(f"{where}: {first_error(error)}") from None
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """`unknown key 'betta'; did you mean 'beta'?`, or the known keys where none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+    return f"unknown key '{key}'; {hint}"
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{getattr(error, 'problem', None) or error}"
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not (key and equals):
+        raise ValueError(f"override '{override}' is not of the form key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = data.setdefault(parent, {})
+        if isinstance(below, list) or not isinstance(below, dict):
+            raise ValueError(
+                f"override '{override}': '{parent}' is no section that has keys of its own"
+            )
+        data = below
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override '{override}': {_in_one_line(error)}") from error
+
+
+def _keys_at(section: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys of the section that a pydantic error location leads to."""
+    for step in path:
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        if step in fields:
+            inner = _section_in(fields[step].annotation)
+            section = section if inner is None else inner
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(arg) for arg in getattr(annotation, "__args__", ()))
+    return next((section for section in found if section is not None), None)

@@ -1,0 +1,90 @@
+"""One YAML file, and errors that name the key."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.configs import Config, load_config, parse_config, unknown_key
+
+MINIMAL = {"run": "runs/x", "model": {"path": "m"}, "prompts": {"path": "p.jsonl"}}
+
+
+def parse(**changes) -> Config:
+    return parse_config({**MINIMAL, **changes}, as_=Config, where="config 'c.yaml'")
+
+
+def test_one_source_of_prompts_needs_no_list():
+    assert [source.path for source in parse().prompts] == ["p.jsonl"]
+
+
+def test_sampling_is_neutral_unless_written():
+    generate = parse().generate
+    assert (generate.temperature, generate.top_p, generate.top_k) == (1.0, 1.0, 0)
+    assert (generate.min_p, generate.repetition_penalty) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"sead": 1}, "unknown key 'sead'; did you mean 'seed'?"),
+        ({"dpo": {"lora": {"rr": 4}}}, "dpo.lora: unknown key 'rr'; did you mean 'r'?"),
+        ({"validate": {"max_lenght": 9}}, "validate: unknown key 'max_lenght'; did you mean"),
+        ({"generate": {"temperature": -1}}, "generate.temperature"),
+        ({"prompts": [{"path": "a", "splits": "x"}]}, "did you mean 'split'?"),
+        ({"zzzz": 1}, "known keys: dpo, evaluate, generate, model, pair, prompts"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_section(changes, complaint):
+    with pytest.raises(ValueError, match=r"config 'c\.yaml'") as caught:
+        parse(**changes)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_near_key_lists_all():
+    assert unknown_key("q", ["beta", "alpha"]) == "unknown key 'q'; known keys: alpha, beta"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+YAML = "run: runs/x\nmodel: {path: m}\nprompts: {path: p.jsonl}\n"
+
+
+def test_overrides_reach_nested_keys_and_keep_their_types(tmp_path):
+    config = load_config(
+        write(tmp_path, YAML),
+        ["generate.temperature=0.5", "dpo.trainer.loss_type=[sigmoid, sft]", "seed=3"],
+        as_=Config,
+    )
+    assert config.generate.temperature == 0.5
+    assert config.dpo.trainer == {"loss_type": ["sigmoid", "sft"]}
+    assert config.seed == 3
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path):
+    assert load_config(write(tmp_path, "\ufeff" + YAML), as_=Config).run == Path("runs/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "complaint"),
+    [
+        ("a: [1,\nb: 2", [], "not valid YAML: line 2, column"),
+        ("- a\n", [], "expected a mapping"),
+        (YAML, ["seed"], "not of the form key=value"),
+        (YAML, ["seed.x=1", "seed.x.y=1"], "is no section"),
+        (YAML, ["generate.temprature=1"], "did you mean 'temperature'?"),
+    ],
+)
+def test_a_broken_file_or_override_is_one_clear_sentence(tmp_path, text, overrides, complaint):
+    with pytest.raises(ValueError, match=r"config|override") as caught:
+        load_config(write(tmp_path, text), overrides, as_=Config)
+    assert complaint in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    with pytest.raises(ValueError, match="does not exist; `pairwright init` writes one"):
+        load_config(tmp_path / "none.yaml", as_=Config)
