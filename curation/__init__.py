@@ -1,0 +1,1 @@
+"""From prompts to preference pairs: sample, rank, pair, and the gate before training."""
