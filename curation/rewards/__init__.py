@@ -1,0 +1,1 @@
+"""Rewards: one score a completion, the same in ranking, training and evaluation."""
