@@ -1,0 +1,1 @@
+"""The front door: commands, the stages in order, reports."""

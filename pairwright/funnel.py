@@ -1,0 +1,145 @@
+"""From prompts to trained pairs: what went into each stage, what came out, and what became of the
+rest. Each line counts in one unit, and what went in is what came out plus what left with a reason.
+"""
+
+from collections.abc import Mapping
+
+from schemas.records import Record
+from schemas.run_folder import Manifest
+
+
+class FunnelLine(Record):
+    """One unit on its way through one stage."""
+
+    stage: str
+    unit: str
+    came_in: int
+    """As the stage before counted it."""
+    passed: int
+    left: dict[str, int]
+    """How many left the road here, by reason code."""
+
+    @property
+    def adds_up(self) -> bool:
+        return self.came_in == self.passed + sum(self.left.values())
+
+
+class Made(Record):
+    """What a stage made of what it was given, in another unit; nothing leaves the road here."""
+
+    stage: str
+    given: str
+    made: str
+
+
+class Funnel(Record):
+    prompts: int | None
+    samples: int | None
+    candidates: int | None
+    """Distinct answers."""
+    proposals: int | None
+    pairs: int | None
+    """Pairs that passed the gate."""
+    quarantined: int | None
+    """Pairs that did not."""
+    train: int | None
+    test: int | None
+    lines: tuple[FunnelLine | Made, ...]
+    adds_up: bool
+    """Whether every line does."""
+
+
+def funnel(manifests: Mapping[str, Manifest], trained_pairs: int | None) -> Funnel:
+    """The funnel of the stages that are complete; `trained_pairs` entered some optimiser step."""
+    counts = {
+        name: manifest.counts
+        for name, manifest in manifests.items()
+        if manifest.state == "complete"
+    }
+
+    def count(stage: str, key: str) -> int | None:
+        return counts.get(stage, {}).get(key)
+
+    lines = [
+        line for stage in counts for line in _lines(stage, counts, manifests[stage], trained_pairs)
+    ]
+    return Funnel(
+        prompts=count("prompts", "prompts"),
+        samples=count("generate", "samples"),
+        candidates=count("generate", "candidates"),
+        proposals=count("pair", "proposals"),
+        pairs=count("validate", "out"),
+        quarantined=count("validate", "quarantined"),
+        train=count("validate", "train"),
+        test=count("validate", "test"),
+        lines=tuple(lines),
+        adds_up=all(line.adds_up for line in lines if isinstance(line, FunnelLine)),
+    )
+
+
+def _lines(
+    stage: str,
+    counts: Mapping[str, Mapping[str, int]],
+    manifest: Manifest,
+    trained_pairs: int | None,
+) -> list[FunnelLine | Made]:
+    own, reasons = counts[stage], manifest.reasons
+    facts = manifest.facts if isinstance(manifest.facts, dict) else {}
+
+    def came_in(before: str, key: str, own_key: str) -> int:
+        """As the stage before counted it, or this one where that is not complete."""
+        return counts.get(before, {}).get(key, own.get(own_key, 0))
+
+    def line(unit: str, came: int, passed: int, left: Mapping[str, int]) -> FunnelLine:
+        return FunnelLine(stage=stage, unit=unit, came_in=came, passed=passed, left=dict(left))
+
+    match stage:
+        case "prompts":
+            return [line("rows", own.get("read", 0), own.get("prompts", 0), reasons)]
+        case "generate":
+            asked, samples = own.get("prompts", 0), own.get("samples", 0)
+            candidates = own.get("candidates", 0)
+            same = {"IDENTICAL_ANSWER": samples - candidates} if samples > candidates else {}
+            return [
+                line("prompts", came_in("prompts", "prompts", "prompts"), asked, reasons),
+                Made(stage=stage, given=f"{asked:,} prompts", made=f"{samples:,} samples"),
+                line("samples", samples, candidates, same),
+            ]
+        case "rank":
+            given = f"{came_in('generate', 'candidates', 'candidates'):,} candidates"
+            return [Made(stage=stage, given=given, made=f"{own.get('judgements', 0):,} judgements")]
+        case "aggregate":
+            given = f"{came_in('rank', 'judgements', 'judgements'):,} judgements"
+            return [Made(stage=stage, given=given, made=f"{own.get('rankings', 0):,} rankings")]
+        case "pair":
+            came = came_in("generate", "prompts", "prompts")
+            paired = own.get("prompts", 0) - own.get("unpaired_prompts", 0)
+            candidates = came_in("generate", "candidates", "candidates")
+            unused = facts.get("unused", {})
+            proposals = f"{own.get('proposals', 0):,} pairs"
+            return [
+                line("prompts", came, paired, reasons),
+                line("candidates", candidates, own.get("used_candidates", 0), unused),
+                Made(stage=stage, given=f"{paired:,} prompts", made=proposals),
+            ]
+        case "validate":
+            passed = own.get("out", 0)
+            split = f"{own.get('train', 0):,} to train on, {own.get('test', 0):,} held out"
+            return [
+                line("pairs", came_in("pair", "proposals", "in"), passed, reasons),
+                Made(stage=stage, given=f"{passed:,} pairs", made=split),
+            ]
+        case "export":
+            given = f"{came_in('validate', 'out', 'in'):,} pairs"
+            rows = ", ".join(f"{own[key]:,} rows in {key}" for key in sorted(own) if key != "in")
+            return [Made(stage=stage, given=given, made=rows)]
+        case "dpo" if trained_pairs is not None:
+            came = came_in("validate", "train", "train")
+            skipped = came - trained_pairs
+            return [
+                line("pairs", came, trained_pairs, {"NOT_TRAINED_ON": skipped} if skipped else {})
+            ]
+        case "evaluate":
+            asked, refused = own.get("prompts", 0), own.get("quarantined", 0)
+            return [line("held-out prompts", asked + refused, asked, reasons)]
+    return []

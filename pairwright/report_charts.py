@@ -1,0 +1,106 @@
+"""Which charts a report has, and what each is drawn from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dpo.summary import EvaluationRecord, EvaluationSummary, Sample
+from pairwright import charts
+from pairwright.findings import Findings
+from pairwright.written import literal
+
+
+def draw_charts(found: Findings) -> dict[str, Any]:
+    """Safe SVG by name; a chart that has nothing to show is left out."""
+    from markupsafe import Markup
+
+    drawn = {**_evaluation_charts(found), **_training_charts(found)}
+    return {name: Markup(svg) for name, svg in drawn.items()}
+
+
+def _evaluation_charts(found: Findings) -> dict[str, str]:
+    summary = found.summary
+    if summary is None or summary.reward_gain.mean is None:
+        return {}
+    gains = [record.gain for record in found.records if record.gain is not None]
+    drawn = {
+        "kinds": charts.dot_plot(_dots(summary), "gain in reward"),
+        "gains": charts.sorted_bars(gains, "gain in reward"),
+        "length": _length_chart(found.records, summary),
+    }
+    rate = summary.win_rate
+    if rate.win is not None and rate.tie is not None and rate.loss is not None:
+        drawn["win"] = charts.shares_bar(
+            [
+                ("policy better", rate.win, charts.POLICY),
+                ("tie", rate.tie, charts.BASE),
+                ("SFT model better", rate.loss, charts.WORSE),
+            ]
+        )
+    kl = [
+        sample.kl for record in found.records for sample in record.policy if sample.kl is not None
+    ]
+    if summary.kl_per_token.mean is not None and kl:
+        drawn["kl"] = charts.histogram(
+            kl, summary.kl_per_token.mean, "KL of an answer, nats a token"
+        )
+    return drawn
+
+
+def _dots(summary: EvaluationSummary) -> list[charts.Dot]:
+    """All prompts first, then kinds from the largest gain to the smallest."""
+    gains = [("all prompts", summary.reward_gain)]
+    by_gain = sorted(summary.by_kind, key=lambda item: (-(item.gain.mean or 0.0), item.kind))
+    gains += [(f"{_short(literal(item.kind))} ({item.gain.n})", item.gain) for item in by_gain]
+    return [
+        charts.Dot(label, gain.mean, gain.low, gain.high)
+        for label, gain in gains
+        if gain.mean is not None
+    ]
+
+
+def _short(kind: str) -> str:
+    return kind if len(kind) <= 24 else kind[:23] + "…"
+
+
+def _length_chart(records: Sequence[EvaluationRecord], summary: EvaluationSummary) -> str:
+    scored = [record for record in records if record.gain is not None]
+    points = charts.Series(
+        [_mean_tokens(record.policy) - _mean_tokens(record.base) for record in scored],
+        [record.gain or 0.0 for record in scored],
+    )
+    control = summary.length_control
+    labels = ("change in tokens", "gain in reward")
+    return charts.scatter_with_line(points, control.slope, control.intercept.mean, labels)
+
+
+def _mean_tokens(samples: Sequence[Sample]) -> float:
+    counts = [sample.candidate.count for sample in samples]
+    total = sum(n * sample.tokens for n, sample in zip(counts, samples, strict=True))
+    return total / sum(counts)
+
+
+def _training_charts(found: Findings) -> dict[str, str]:
+    steps = found.steps
+    drawn = {
+        "loss": _curve("loss", [(step.step, step.loss) for step in steps]),
+        "margin": _curve(
+            "reward margin", [(step.step, step.rewards_margin) for step in steps], reference=0.0
+        ),
+        "accuracy": _curve(
+            "share of pairs ordered right",
+            [(step.step, step.rewards_accuracy) for step in steps],
+            reference=0.5,
+        ),
+    }
+    return {name: svg for name, svg in drawn.items() if svg is not None}
+
+
+def _curve(
+    title: str, points: Sequence[tuple[int, float | None]], reference: float | None = None
+) -> str | None:
+    """The chart, or None where no step has a value."""
+    known = [(step, value) for step, value in points if value is not None]
+    if not known:
+        return None
+    series = charts.Series([step for step, _ in known], [value for _, value in known])
+    return charts.curve(series, title, reference)
