@@ -43,7 +43,7 @@ class PromptSource(Section):
     split: str = "train"
     """For a `datasets` name or folder."""
     column: str | None = None
-    """The column with the prompt; default: messages, prompt, conversations, question, text, turns."""
+    """The prompt's column; default: messages, prompt, conversations, question, text or turns."""
     tags: tuple[str, ...] = ()
     licence: str | None = None
     limit: int | None = Field(default=None, ge=1)

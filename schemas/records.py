@@ -18,7 +18,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    model_validator,
+)
 
 
 class JsonText:
@@ -28,13 +34,16 @@ class JsonText:
 Json = Annotated[Any, JsonText()]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     """One text for equal values: sorted keys, no spaces, ASCII.
 
     It is only hashed, so lone surrogates and NaN are legal here: what is wrong with a row can be
     said by whoever checks it.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def content_hash(*parts: Any) -> str:
@@ -63,8 +72,17 @@ class IdentifiedRecord(Record):
         """The JSON values that make this record what it is."""
         raise TypeError(f"{type(self).__name__} does not say what its id is made of")
 
-    @model_validator(mode="after")
-    def _fill_id(self) -> Self:
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_ids(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # An instance inside another record was checked when it was built.
+        if isinstance(data, cls):
+            return data
+        record = handler(data)
+        record._fill_id()
+        return record
+
+    def _fill_id(self) -> None:
         expected = f"{self.id_prefix}-{content_hash(*self.content())}"
         if self.id and self.id != expected:
             raise ValueError(
@@ -72,7 +90,6 @@ class IdentifiedRecord(Record):
                 "it was changed after it was written"
             )
         object.__setattr__(self, "id", expected)
-        return self
 
 
 class FunctionCall(Record):
@@ -237,8 +254,8 @@ class Candidate(IdentifiedRecord):
     """How many of the prompt's samples had this very content."""
     text_id: str = ""
 
-    @model_validator(mode="after")
-    def _fill_text_id(self) -> Self:
+    def _fill_id(self) -> None:
+        super()._fill_id()
         expected = text_id(self.prompt_id, self.completion)
         if self.text_id and self.text_id != expected:
             raise ValueError(
@@ -246,7 +263,6 @@ class Candidate(IdentifiedRecord):
                 f"'{expected}'; it was changed after it was written"
             )
         object.__setattr__(self, "text_id", expected)
-        return self
 
     def content(self) -> list[Any]:
         completion = self.completion

@@ -1,0 +1,100 @@
+"""Declared edits of a model's own answers: an edit is called with (prompt, text).
+
+It returns the edited text, or None where it has nothing to say. The result is a candidate of its
+own whose origin names the edit and the candidate it was made from.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+from schemas.records import Candidate, Completion, Origin, PairProposal, Prompt
+
+
+@dataclass(frozen=True)
+class ReplaceNames:
+    """Each name, written as a whole word, becomes another; longer names are replaced first."""
+
+    names: Mapping[str, str]
+    """New name by old name."""
+    ignore_case: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.names or not all(self.names):
+            raise ValueError("the names to replace are empty; expected old names with new ones")
+
+    def __call__(self, prompt: Prompt, text: str) -> str | None:
+        return self._pattern.sub(lambda found: self._new[self._key(found[0])], text)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        longest_first = sorted(self.names, key=len, reverse=True)
+        any_name = "|".join(map(re.escape, longest_first))
+        flags = re.IGNORECASE if self.ignore_case else 0
+        return re.compile(rf"(?<!\w)(?:{any_name})(?!\w)", flags)
+
+    @cached_property
+    def _new(self) -> dict[str, str]:
+        return {self._key(old): new for old, new in self.names.items()}
+
+    def _key(self, name: str) -> str:
+        return name.lower() if self.ignore_case else name
+
+
+class ReplaceName(ReplaceNames):
+    """One name, in any of its spellings, becomes another: the edit of identity training."""
+
+    def __init__(self, old: str | Sequence[str], new: str, ignore_case: bool = False) -> None:
+        spellings = [old] if isinstance(old, str) else old
+        super().__init__(dict.fromkeys(spellings, new), ignore_case)
+
+
+def edited(
+    prompt: Prompt, candidate: Candidate, edit: Callable[[Prompt, str], str | None], name: str
+) -> Candidate | None:
+    """The candidate with its last message's text edited; None where the edit changes nothing."""
+    content = candidate.completion.messages[-1].content
+    text = None if content is None else edit(prompt, content)
+    return None if text is None or text == content else _with_text(candidate, text, name)
+
+
+def augment(
+    proposals: Iterable[PairProposal],
+    edit: Callable[[Prompt, str], str | None],
+    name: str,
+    *,
+    share: float,
+    seed: int,
+) -> Iterator[PairProposal]:
+    """The proposals, about a share of them with the edit applied to both sides.
+
+    One draw a pair, never one a side: what an augmentation changes must not tell chosen from
+    rejected. A pair with a side that the edit returns None for stays as it is on both.
+    """
+    for pair in proposals:
+        sides: list[Candidate] = []
+        if Random(f"{seed}:{pair.id}").random() < share:
+            for side in (pair.chosen, pair.rejected):
+                content = side.completion.messages[-1].content
+                text = None if content is None else edit(pair.prompt, content)
+                if text is not None:
+                    sides.append(side if text == content else _with_text(side, text, name))
+        if len(sides) == 2:
+            fields = {field: getattr(pair, field) for field in PairProposal.model_fields}
+            yield PairProposal(**{**fields, "id": "", "chosen": sides[0], "rejected": sides[1]})
+        else:
+            yield pair
+
+
+def _with_text(candidate: Candidate, text: str, name: str) -> Candidate:
+    *earlier, last = candidate.completion.messages
+    return Candidate(
+        prompt_id=candidate.prompt_id,
+        completion=Completion(
+            messages=(*earlier, last.model_copy(update={"content": text})),
+            finish_reason=candidate.completion.finish_reason,
+        ),
+        origin=Origin(generator=f"edit:{name}", index=candidate.origin.index, parent=candidate.id),
+    )

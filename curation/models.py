@@ -1,0 +1,242 @@
+"""Load the policy and its tokenizer; a model's identity is the hash of its weights."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curation.chat import ChatTemplate
+from schemas.configs import ModelConfig
+from schemas.records import content_hash
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BUNDLED = "smollm2-135m-instruct"
+"""The `model.path` of the model that the `demo` extra brings."""
+
+
+class Policy(NamedTuple):
+    """A model ready to sample from: eval mode, left padding, its chat template."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    chat: ChatTemplate
+    weights: str
+    """The hash of the weights, adapter included."""
+    name: str
+    """The path or hub name that the user gave."""
+
+
+def load_policy(config: ModelConfig) -> Policy:
+    """The model with its adapter, ready to generate; no weight requires a gradient.
+
+    Raises:
+        ValueError: the model or its adapter is not there, is no causal language model, or does
+            not fit into memory.
+        TemplateError: the tokenizer has no usable chat template.
+    """
+    from transformers import AutoModelForCausalLM
+
+    chat = load_chat(config)
+    weights = weights_hash(config)
+    folder, dtype, device = model_folder(config), dtype_of(config), device_of(config)
+    with _plain_errors(f"model '{config.path}' cannot be loaded"):
+        model = AutoModelForCausalLM.from_pretrained(folder, revision=config.revision, dtype=dtype)
+    if config.adapter is not None:
+        from peft import PeftModel
+
+        adapter = _adapter_folder(config.adapter)
+        with _plain_errors(f"adapter '{config.adapter}' does not fit model '{config.path}'"):
+            model = PeftModel.from_pretrained(model, adapter, is_trainable=False)
+    with _plain_errors(f"model '{config.path}' cannot be moved to the {device.type}"):
+        model.to(device)
+    model.requires_grad_(False)
+    model.eval()
+    return Policy(model, chat.tokenizer, chat, weights, config.path)
+
+
+def load_chat(config: ModelConfig) -> ChatTemplate:
+    """The model's chat template and tokenizer, without its weights.
+
+    A tokenizer without a pad token pads with its end-of-sequence token, and the template's report
+    says so.
+
+    Raises:
+        ValueError: there is no such model, or the template file is missing.
+        TemplateError: the tokenizer has no usable chat template.
+    """
+    from transformers import AutoTokenizer
+
+    template = None
+    if config.chat_template is not None:
+        try:
+            template = config.chat_template.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"chat template '{config.chat_template}' cannot be read: {error.strerror}"
+            ) from error
+    folder = model_folder(config)
+    with _plain_errors(_failure(config, folder, "tokenizer")):
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=config.revision)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return ChatTemplate(
+        tokenizer, template=template, date=config.date, system_role=config.system_role
+    )
+
+
+def model_folder(config: ModelConfig) -> Path | str:
+    """The folder that holds the model, or the name under which the hub knows it.
+
+    Raises:
+        ValueError: the folder is not there, or holds no model.
+    """
+    if config.path == BUNDLED:
+        from curation.bundled import bundled_model_path
+
+        return bundled_model_path()
+    folder = Path(config.path).expanduser()
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"model folder '{config.path}' holds an adapter; give it as model.adapter, and the "
+            "model that it was trained on as model.path"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"model folder '{config.path}' has no config.json; expected what transformers saves"
+        )
+    if folder.is_dir():
+        return folder
+    if config.path.startswith((".", "/", "~")) or config.path.count("/") > 1:
+        raise ValueError(f"model folder '{config.path}' does not exist")
+    return config.path
+
+
+def device_of(config: ModelConfig) -> "torch.device":
+    """The device that `model.device` names; auto is the GPU where there is one.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ValueError("model.device is 'cuda' but this machine has no usable GPU; use 'auto'")
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def dtype_of(config: ModelConfig) -> "torch.dtype":
+    """The dtype that `model.dtype` names; auto is float32 on a CPU and bfloat16 on a GPU."""
+    import torch
+
+    if config.dtype == "auto":
+        return torch.float32 if device_of(config).type == "cpu" else torch.bfloat16
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+
+
+def weights_hash(config: ModelConfig) -> str:
+    """The hash of the model's tensors, and of its adapter's where it has one.
+
+    The same tensors have the same hash however they are split into safetensors files.
+
+    Raises:
+        ValueError: there are no weights.
+    """
+    base = _tensors_hash(_snapshot(config), "model.safetensors", config.path)
+    if config.adapter is None:
+        return base
+    adapter = _adapter_folder(config.adapter)
+    return content_hash(base, _tensors_hash(adapter, "adapter_model.safetensors", config.adapter))
+
+
+def _adapter_folder(adapter: str) -> Path:
+    folder = Path(adapter).expanduser()
+    if not (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"adapter '{adapter}' is no folder with an adapter_config.json; expected what "
+            "training with LoRA saved"
+        )
+    return folder
+
+
+def _snapshot(config: ModelConfig) -> Path:
+    """The folder of the weights; of a hub name, the local snapshot."""
+    folder = model_folder(config)
+    if isinstance(folder, Path):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    with _plain_errors(_failure(config, folder, "weights")):
+        snapshot = snapshot_download(
+            folder, revision=config.revision, allow_patterns=["*.safetensors", "*.json"]
+        )
+    return Path(snapshot)
+
+
+def _tensors_hash(folder: Path, single: str, name: str) -> str:
+    """The hash of the tensors in `single`, or in the shards that stand for it."""
+    stem = single.removesuffix(".safetensors")
+    files = [folder / single] if (folder / single).is_file() else []
+    files = files or sorted(folder.glob(f"{stem}-*-of-*.safetensors"))
+    if not files:
+        raise ValueError(
+            f"'{name}' has no {single}; expected weights in safetensors files (older formats run "
+            "code when they are read: save the model again with transformers)"
+        )
+    tensors: dict[str, str] = {}
+    for file in files:
+        stat = file.stat()
+        tensors.update(_tensor_digests(file, stat.st_size, stat.st_mtime_ns))
+    return content_hash(tensors)
+
+
+@lru_cache(maxsize=64)
+def _tensor_digests(file: Path, size: int, mtime_ns: int) -> dict[str, str]:
+    """SHA-256 of each tensor by name; size and time tell when a file has changed."""
+    with open(file, "rb") as stream:
+        start = 8 + int.from_bytes(stream.read(8), "little")
+        try:
+            header: dict[str, Any] = json.loads(stream.read(start - 8))
+            header.pop("__metadata__", None)
+            ends = {name: entry["data_offsets"][1] for name, entry in header.items()}
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"weights file '{file}' is damaged: no safetensors header") from error
+        if start + max(ends.values(), default=0) != size:
+            raise ValueError(f"weights file '{file}' is damaged: it is cut short, or too long")
+        digests = {}
+        for tensor, entry in header.items():
+            position, end = entry["data_offsets"]
+            stream.seek(start + position)
+            digest = hashlib.sha256(f"{entry['dtype']}{entry['shape']}".encode())
+            for offset in range(position, end, 1 << 24):
+                digest.update(stream.read(min(1 << 24, end - offset)))
+            digests[tensor] = digest.hexdigest()
+    return digests
+
+
+def _failure(config: ModelConfig, place: Path | str, what: str) -> str:
+    if isinstance(place, Path):
+        return f"model folder '{config.path}' has no {what} that can be loaded"
+    return f"model '{config.path}' is no folder here, and the hub gives no {what} for it"
+
+
+@contextlib.contextmanager
+def _plain_errors(failure: str) -> Iterator[None]:
+    """Turn what libraries raise while they load into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or "memory" in text:
+            raise ValueError(
+                f"{failure}: this machine has not enough memory for it; use a smaller model, or "
+                "model.dtype=bfloat16"
+            ) from error
+        raise ValueError(f"{failure}: {text[:300] or type(error).__name__}") from error

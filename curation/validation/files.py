@@ -1,0 +1,76 @@
+"""Rows for the gate out of a file of preferences."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from curation.formats.rows import RawFileRow, preference_rows
+from curation.validation.preference import rating_mismatch
+from curation.validation.row import Failure, RawRow
+
+_RATING_COLUMNS = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+)
+
+
+def rows_from_file(path: Path, *, fix: bool = False) -> Iterator[RawRow]:
+    """One row a preference of the file, in its order; what cannot be read carries its error.
+
+    Columns `p_chosen`, `weight` and `margin` are read where the file has them, and ratings under
+    the names that common datasets give them. `fix` takes repeated prompts off the answers and
+    puts U+FFFD in the place of half characters.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    for row in preference_rows(path, fix=fix):
+        yield _raw_row(row, path.name)
+
+
+def _raw_row(row: RawFileRow, source: str) -> RawRow:
+    extra = row.extra
+    weight = _number(extra.get("weight"))
+    raw = RawRow(
+        row_id=row.row_id,
+        prompt=row.prompt,
+        chosen=row.chosen,
+        rejected=row.rejected,
+        tools=row.tools,
+        p_chosen=_number(extra.get("p_chosen")),
+        weight=1.0 if weight is None else weight,
+        margin=_number(extra.get("margin")),
+        source=source,
+        error=None if row.error is None else Failure(*row.error),
+    )
+    return raw if raw.error is not None else _rated(raw, extra)
+
+
+def _rated(row: RawRow, extra: Mapping[str, Any]) -> RawRow:
+    """The row with the ratings of chosen and rejected, where the file has them."""
+    ratings, answers = extra.get("ratings"), extra.get("generations")
+    if isinstance(ratings, list) and isinstance(answers, list):
+        # distilabel keeps its ratings in the order of the answers, whichever of them was chosen.
+        if len(ratings) != len(answers):
+            return replace(row, error=rating_mismatch(len(answers), len(ratings)))
+        by_text = {str(answer): rating for answer, rating in zip(answers, ratings, strict=True)}
+        texts = [str(side[-1].get("content")) for _, side in row.sides()]
+        if all(text in by_text for text in texts):
+            return replace(row, ratings=[_number(by_text[text]) for text in texts])
+    for names in _RATING_COLUMNS:
+        found = [_number(extra.get(name)) for name in names]
+        if any(rating is not None for rating in found):
+            return replace(row, ratings=found)
+    return row
+
+
+def _number(value: Any) -> Any:
+    """The number that a text holds, as every CSV cell is text; an empty cell is None."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value) if value.strip() else None
+    except ValueError:
+        return value
