@@ -26,7 +26,7 @@ lint: setup
 check: lint test
 
 bench: setup
-	$(BIN)/python benchmarks/curation.py
+	$(BIN)/python benchmarks/road_speed.py
 
 clean:
 	rm -rf .venv runs

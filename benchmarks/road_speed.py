@@ -1,6 +1,6 @@
 """How long 100,000 candidates take from rank to dataset, and how much memory.
 
-    python benchmarks/curation.py [--candidates 100000] [--token-pairs 2000]
+    python benchmarks/road_speed.py [--candidates 100000] [--token-pairs 2000]
 
 The stages are the run's own (`rank` by a rule, `aggregate`, `pair`, `validate` without token
 checks, `export`), on answers made up here. The gate's token checks are measured apart, and as a
@@ -33,7 +33,7 @@ from schemas.configs import Config
 from schemas.records import Candidate, Completion, Message, Origin, Prompt
 from schemas.run_folder import RunFolder
 
-WORDS = [
+WORDS = (
     "the",
     "a",
     "river",
@@ -48,7 +48,7 @@ WORDS = [
     "paper",
     "keeps",
     "and",
-]
+)
 ANSWERS_A_PROMPT = 4
 PROMPTS_A_PART = 500
 
@@ -137,6 +137,7 @@ def road_times(folder: Path, candidates: int) -> Iterator[tuple[str, float, floa
 def token_check_ratios(folder: Path, pairs: int, rounds: int = 5) -> tuple[float, list[float]]:
     """CPU seconds of our token checks, and their ratios to TRL's preparation of the same pairs."""
     from datasets import Dataset, disable_progress_bars
+    from transformers.utils import logging
     from trl import DPOConfig, DPOTrainer
 
     from curation.models import load_policy
@@ -146,7 +147,9 @@ def token_check_ratios(folder: Path, pairs: int, rounds: int = 5) -> tuple[float
     from schemas.records import PairProposal
 
     disable_progress_bars()
-    policy = load_policy(ModelConfig(path=str(folder / "model")))
+    logging.disable_progress_bar()
+    settings = ModelConfig(path=str(folder / "model"))
+    policy, reference = load_policy(settings), load_policy(settings)
     run = RunFolder(folder / "run")
     proposals = [
         item for _, item in zip(range(pairs), run.stage("pair").read(PairProposal), strict=False)
@@ -165,7 +168,7 @@ def token_check_ratios(folder: Path, pairs: int, rounds: int = 5) -> tuple[float
         )
         DPOTrainer(
             model=policy.model,
-            ref_model=policy.model,
+            ref_model=reference.model,
             args=arguments,
             train_dataset=data,
             processing_class=policy.tokenizer,

@@ -1,0 +1,145 @@
+"""The policy at both ends of training: how it starts, and how it is saved."""
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.models import model_folder
+from schemas.configs import LoraConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+
+@contextlib.contextmanager
+def without_rename_warnings() -> Iterator[None]:
+    """Ignore that peft and TRL ask a model by a name which transformers 6 will drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+def gpu_has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported())
+
+
+def load_start(
+    model: ModelConfig, lora: LoraConfig | None
+) -> "tuple[PreTrainedModel, PeftConfig | None]":
+    """The model to train, and the adapter that TRL is to put on it.
+
+    An SFT model's own adapter is trained on where LoRA is asked for, and merged where all weights
+    are: either way the policy starts as the SFT model, adapter included.
+    """
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # bf16 weights are for LoRA alone: frozen, they cost nothing but memory is halved.
+    frozen_bf16 = model.dtype == "bfloat16" and lora is not None
+    policy = AutoModelForCausalLM.from_pretrained(
+        model_folder(model),
+        revision=model.revision,
+        dtype=torch.bfloat16 if frozen_bf16 else torch.float32,
+    )
+    if model.adapter is not None:
+        adapter = Path(model.adapter).expanduser()
+        with without_rename_warnings():
+            adapted = peft.PeftModel.from_pretrained(policy, adapter, is_trainable=True)
+        if lora is not None:
+            return adapted, None
+        policy = adapted.merge_and_unload()
+        policy.requires_grad_(True)  # peft had frozen the weights under the adapter
+    if lora is None:
+        return policy, None
+    targets = lora.target_modules
+    return policy, peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def bf16_ties(policy: "PreTrainedModel", *, full: bool) -> float:
+    """The share of the trained float32 weights that lie exactly between two bf16 values.
+
+    Chance alone gives 2^-16. Only the first million weights of a tensor are looked at. An adapter
+    is initialised at random, so LoRA trains none of them.
+    """
+    import torch
+
+    if not full:
+        return 0.0
+    ties = seen = 0
+    for weight in policy.parameters():
+        if weight.dtype == torch.float32:
+            low_bits = weight.detach().flatten()[:1_000_000].view(torch.int32) & 0xFFFF
+            ties += int((low_bits == 0x8000).sum())
+            seen += low_bits.numel()
+    return ties / max(seen, 1)
+
+
+def trainable_parameters(policy: "PreTrainedModel") -> int:
+    """How many weights take a gradient.
+
+    Raises:
+        ValueError: none does.
+    """
+    count: int = sum(weight.numel() for weight in policy.parameters() if weight.requires_grad)
+    if not count:
+        raise ValueError(
+            "NOTHING_TRAINABLE: no weight of the policy takes a gradient; its adapter may have "
+            "been loaded for inference"
+        )
+    return count
+
+
+def check_vocabulary(tokenizer: Any, reference: ModelConfig) -> None:
+    """Return if the reference reads the policy's tokens as the policy does."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(model_folder(reference)).get_vocab()
+    if theirs != tokenizer.get_vocab():
+        raise ValueError(
+            f"dpo.reference '{reference.path}' has another vocabulary ({len(theirs)} tokens) than "
+            f"the policy ({len(tokenizer.get_vocab())}); a reference must share the policy's tokens"
+        )
+
+
+def save_policy(trainer: Any, folder: Path, model: ModelConfig, first: bool) -> None:
+    """Put the policy in its folder whole or not at all."""
+    from transformers import AutoTokenizer
+
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    if first:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    trainer.save_model(str(unfinished))
+    if not first:
+        return
+    (unfinished / "training_args.bin").unlink()  # a pickle; the config is in the manifest
+    # The model's own tokenizer, without the pinned date that we render with.
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(model), revision=model.revision)
+    if model.chat_template is not None:
+        tokenizer.chat_template = model.chat_template.read_text(encoding="utf-8")
+    (unfinished / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+
+
+def shape_notes(policy: Any, asked: LoraConfig) -> list[str]:
+    trained = policy.peft_config["default"]
+    if (trained.r, trained.lora_alpha) == (asked.r, asked.alpha):
+        return []
+    return [
+        f"ADAPTER_SHAPE: the SFT model's own adapter is trained on, with its r {trained.r} and "
+        f"alpha {trained.lora_alpha}; dpo.lora's r {asked.r} and alpha {asked.alpha} are not used"
+    ]

@@ -1,0 +1,354 @@
+"""Every hook into TRL's trainers. TRL is pinned to 1.16; what is overridden is named here.
+
+Departures from stock TRL, each an exact one:
+
+- Pairs come tokenised by our `ChatTemplate`, so `_prepare_dataset` has nothing left to do.
+- The loss of an optimiser step is the mean over its pairs. TRL averages the micro-batches' means,
+  which is the same except at the end of an epoch, where a short micro-batch would count double.
+- A pair is trained on once an epoch with any number of processes. accelerate instead repeats pairs
+  from the front until all processes have full batches.
+- Reference log-probs come from our cache, whose key knows tokens and weights, and are checked.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from transformers import PrinterCallback, TrainerCallback
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from dpo.losses import confident_dpo_loss, log_ratio_margin
+from dpo.policy import without_rename_warnings
+from dpo.reference import ReferenceLogps, check_start
+from dpo.step_log import StepRecord
+from dpo.tokens import PairTokens
+
+
+class PairCollator:
+    """Batches of pairs: TRL's padded tensors, and the pairs' ids and confidence beside them."""
+
+    def __init__(self, pad_token_id: int, pad_to_multiple_of: int | None) -> None:
+        # No max_length: rows come cut, and a cut here would be unseen.
+        self._pad = DataCollatorForPreference(
+            pad_token_id=pad_token_id, pad_to_multiple_of=pad_to_multiple_of
+        )
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        real = [row for row in rows if row["real"]]
+        used = real or rows[:1]
+        batch: dict[str, Any] = self._pad(used)
+        batch["pair_ids"] = [row["pair_id"] for row in real]
+        batch["p_chosen"] = torch.tensor([row["p_chosen"] for row in used])
+        batch["weight"] = torch.tensor([row["weight"] for row in used])
+        return batch
+
+
+class PairOrder(Sampler[int]):
+    """A new shuffle of the pairs each epoch, then the fillers.
+
+    It is the order of accelerate's own seedable sampler, so of stock TRL. Process r of W takes
+    batches r, r + W, ...: the pairs of an optimiser step depend on batch size x processes x
+    accumulation alone.
+    """
+
+    def __init__(self, pairs: int, fillers: int, seed: int) -> None:
+        self.pairs, self.fillers, self.seed, self.epoch = pairs, fillers, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        yield from torch.randperm(self.pairs, generator=generator).tolist()
+        yield from range(self.pairs, len(self))
+
+    def __len__(self) -> int:
+        return self.pairs + self.fillers
+
+
+class _EpochOrder(TrainerCallback):  # type: ignore[misc]
+    """Tells the order its epoch.
+
+    accelerate does it too, except when several processes resume inside an epoch: then its
+    `set_epoch` stops at the wrapper that skips the batches already done.
+    """
+
+    def __init__(self, order: PairOrder) -> None:
+        self._order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._order.set_epoch(int(state.epoch or 0))
+
+
+class _OwnRank:
+    """The accelerator, but metrics stay on their own process.
+
+    TRL gathers metrics as tensors of one shape, and in an epoch's last step the processes hold
+    unequal batches. `PairTrainer` sums its own metrics over the processes.
+    """
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+    def gather(self, tensor: Any) -> Any:
+        return tensor
+
+    gather_for_metrics = gather
+
+
+class Tally(NamedTuple):
+    """Sums over the pairs that this process has seen in the current optimiser step."""
+
+    margins: float = 0.0
+    correct: float = 0.0
+    pairs: int = 0
+
+
+class PairTrainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's DPO trainer on pairs that are tokenised, named, and may carry confidence."""
+
+    # What `compute_loss` returns is a micro-batch's share of the step's mean.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: Any,
+        args: DPOConfig,
+        pairs: Sequence[PairTokens],
+        tokenizer: Any,
+        *,
+        ref_model: Any = None,
+        peft_config: Any = None,
+        confidence: bool = False,
+        reference: ReferenceLogps | None = None,
+        starts_at_reference: bool = True,
+        on_reference: Callable[[int, int], None] = lambda done, total: None,
+        on_step: Callable[[StepRecord, int], None] = lambda record, total: None,
+        before_save: Callable[[], None] = lambda: None,
+        after_save: Callable[[Path], None] = lambda folder: None,
+    ) -> None:
+        """Train `model` on pairs; log-probs of the reference are computed where none are given.
+
+        confidence: take p_chosen and weight into the loss, which must then be sigmoid.
+        ref_model: a reference other than the policy as it starts, not needed beside `reference`.
+        starts_at_reference: the policy's first log-probs must be the reference's, and are checked.
+        on_reference, on_step, before_save: called in every process; after_save: in the first.
+        """
+        self._pairs = pairs
+        self._confidence = confidence
+        self._starts_at_reference = starts_at_reference
+        self._known_reference = reference
+        self._on_reference = on_reference
+        self._on_step = on_step
+        self._before_save = before_save
+        self._after_save = after_save
+        self._tally = Tally()
+        self._step_pairs: tuple[str, ...] = ()
+        # Full batches for all processes: a last one that is short on pairs is filled up with rows
+        # that count nothing.
+        batch = args.train_batch_size * args.world_size
+        fillers = -len(pairs) % batch if args.world_size > 1 else 0
+        self._order = PairOrder(len(pairs), fillers, args.data_seed)
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        with without_rename_warnings():
+            super().__init__(
+                model=model,
+                ref_model=ref_model,
+                args=args,
+                data_collator=PairCollator(pad, args.pad_to_multiple_of),
+                train_dataset=_dataset(pairs, fillers),
+                processing_class=tokenizer,
+                peft_config=peft_config,
+                callbacks=[_EpochOrder(self._order)],
+            )
+        self.remove_callback(PrinterCallback)
+        # The reference has said all it will be asked. The copy of the adapter that TRL made would
+        # count as trainable and be saved with each checkpoint.
+        self.ref_model = None
+        if "ref" in getattr(self.model, "peft_config", {}):
+            self.model.delete_adapter("ref")
+        if confidence and self.aux_loss_enabled:
+            raise ValueError(
+                "the model adds a router's auxiliary loss, which confidence does not know; set "
+                "dpo.confidence: false, or dpo.trainer.router_aux_loss_coef: 0"
+            )
+
+    def _send_telemetry(self) -> None:
+        """Nothing: a run tells nobody about itself."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: TRL would write a card beside the checkpoints at each save."""
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> PairOrder:
+        return self._order
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """The dataset with the reference's log-probs, which come from the cache where it has them.
+
+        TRL's own cache is keyed by a fingerprint that changes from run to run.
+        """
+        self.model.eval()  # without it a new LoRA's dropout would be on, where dropout is wanted
+        known = self._known_reference
+        self.reference = self._compute_reference(dataset, batch_size) if known is None else known
+        if self._starts_at_reference and self.ld_alpha is None:
+            first = dataset.select(range(min(batch_size, len(self._pairs))))
+            check_start(self._policy_logps_of(first), self.reference, self._pairs, self.args.bf16)
+        fillers = len(dataset) - len(self._pairs)
+        for side in ("chosen", "rejected"):
+            logps = getattr(self.reference, side)
+            dataset = dataset.add_column(f"ref_{side}_logps", logps + logps[:1] * fillers)
+        return dataset
+
+    def _compute_reference(self, dataset: Dataset, batch_size: int) -> ReferenceLogps:
+        real = dataset.select(range(len(self._pairs)))
+        loader = self.accelerator.prepare(
+            DataLoader(real, batch_size=batch_size, collate_fn=self.data_collator)
+        )
+        chosen: list[float] = []
+        rejected: list[float] = []
+        for batch in loader:
+            sides = self.compute_ref_log_probs(self.ref_model or self.model, _model_inputs(batch))
+            of_chosen, of_rejected = self.accelerator.gather_for_metrics(sides)
+            chosen += of_chosen.tolist()
+            rejected += of_rejected.tolist()
+            self._on_reference(len(chosen), len(real))
+        return ReferenceLogps(chosen, rejected)
+
+    def _policy_logps_of(self, dataset: Dataset) -> ReferenceLogps:
+        inputs = self._prepare_inputs(_model_inputs(self.data_collator(list(dataset))))
+        with torch.no_grad(), self.accelerator.autocast():
+            chosen, rejected = self._logps(self.model, inputs).chunk(2)
+        return ReferenceLogps(chosen.tolist(), rejected.tolist())
+
+    def _logps(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Summed log-probs of the completions, (2B,): chosen first, then rejected."""
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            use_cache=False,
+            labels=labels,
+            fused_lm_head=True,
+        )
+        logps: Tensor = outputs.log_probs.sum(dim=1)
+        return logps
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], int]:
+        """The micro-batches of one optimiser step, and how many pairs all processes have in it."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        by_process = gather_object([batch["pair_ids"] for batch in batches])
+        micro_batches, processes = len(batches), self.accelerator.num_processes
+        self._step_pairs = tuple(
+            pair_id
+            for micro_batch in range(micro_batches)
+            for process in range(processes)
+            for pair_id in by_process[process * micro_batches + micro_batch]
+        )
+        return batches, len(self._step_pairs)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
+    ) -> Tensor:
+        """This micro-batch's share of the mean over the step's pairs."""
+        pairs = len(inputs["pair_ids"])
+        if self._confidence:
+            loss = self._confident_loss(model, inputs)
+        else:
+            loss = self._trl_loss(model, _model_inputs(inputs))
+        metrics = self._metrics["train"]
+        self._tally = Tally(
+            self._tally.margins + pairs * metrics["rewards/margins"][-1],
+            self._tally.correct + pairs * metrics["rewards/accuracies"][-1],
+            self._tally.pairs + pairs,
+        )
+        # Gradients are averaged over the processes, so each weighs its own by their number.
+        step_pairs = num_items_in_batch or pairs
+        share: float = pairs / step_pairs * self.accelerator.num_processes
+        return loss * share
+
+    def _trl_loss(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
+        accelerator = self.accelerator
+        self.accelerator: Any = _OwnRank(accelerator)
+        try:
+            loss: Tensor = super().compute_loss(model, inputs)
+        finally:
+            self.accelerator = accelerator
+        return loss
+
+    def _confident_loss(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
+        chosen_logps, rejected_logps = self._logps(model, inputs).chunk(2)
+        ref_chosen_logps = inputs["ref_chosen_logps"]
+        ref_rejected_logps = inputs["ref_rejected_logps"]
+        margins = log_ratio_margin(
+            chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+        )
+        metrics = self._metrics["train"]
+        for name, values in {
+            "rewards/chosen": self.beta * (chosen_logps - ref_chosen_logps),
+            "rewards/rejected": self.beta * (rejected_logps - ref_rejected_logps),
+            "rewards/accuracies": (margins > 0).float(),
+            "rewards/margins": self.beta * margins,
+            "logps/chosen": chosen_logps,
+            "logps/rejected": rejected_logps,
+        }.items():
+            metrics[name].append(values.detach().mean().item())
+        losses = confident_dpo_loss(margins, self.beta, inputs["p_chosen"], inputs["weight"])
+        scale: float = self.loss_weights[0]
+        return losses.mean() * scale
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            tally = torch.tensor(self._tally, dtype=torch.float64, device=self.args.device)
+            margins, correct, pairs = self.accelerator.reduce(tally, reduction="sum").tolist()
+            self._tally = Tally()
+            # Over all processes; the metrics that only TRL computes are this process's own.
+            self._metrics["train"]["rewards/margins"] = [margins / pairs]
+            self._metrics["train"]["rewards/accuracies"] = [correct / pairs]
+            record = StepRecord(
+                step=self.state.global_step,
+                epoch=self.state.epoch,
+                loss=logs["loss"],
+                learning_rate=logs["learning_rate"],
+                rewards_margin=margins / pairs,
+                rewards_accuracy=correct / pairs,
+                grad_norm=logs["grad_norm"],
+                pair_ids=self._step_pairs,
+            )
+            self._on_step(record, self.state.max_steps)
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._before_save()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            self._after_save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+
+def _dataset(pairs: Sequence[PairTokens], fillers: int) -> Dataset:
+    rows = [*((pair, True) for pair in pairs), *((pairs[0], False) for _ in range(fillers))]
+    return Dataset.from_list([{**pair._asdict(), "real": real} for pair, real in rows])
+
+
+def _model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch without what TRL would hand on to the model as if it were an input."""
+    own = ("pair_ids", "p_chosen", "weight")
+    return {key: value for key, value in batch.items() if key not in own}
