@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.arrow import first_error
 
@@ -14,7 +14,9 @@ from schemas.arrow import first_error
 class Section(BaseModel):
     """A part of the config; unknown keys are an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ModelConfig(Section):
@@ -47,6 +49,13 @@ class PromptSource(Section):
     tags: tuple[str, ...] = ()
     licence: str | None = None
     limit: int | None = Field(default=None, ge=1)
+
+
+def _one_source_is_a_list(value: Any) -> Any:
+    return [value] if isinstance(value, Mapping) else value
+
+
+PromptSources = Annotated[tuple[PromptSource, ...], BeforeValidator(_one_source_is_a_list)]
 
 
 class SamplingConfig(Section):
@@ -128,7 +137,7 @@ class DpoConfig(Section):
 
 
 class EvaluateConfig(SamplingConfig):
-    prompts: tuple[PromptSource, ...] = ()
+    prompts: PromptSources = ()
     """Held-out prompts; the pairs' test split where none are given."""
     n: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=1)
@@ -145,9 +154,9 @@ class Config(Section):
 
     run: Path
     """The run's folder."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     model: ModelConfig
-    prompts: tuple[PromptSource, ...] = Field(min_length=1)
+    prompts: Annotated[PromptSources, Field(min_length=1)]
     generate: GenerateConfig = GenerateConfig()
     rank: RankConfig | None = None
     pair: PairConfig = PairConfig()
@@ -157,9 +166,9 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_source_is_a_list(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("prompts"), Mapping):
-            return {**data, "prompts": [data["prompts"]]}
+    def _section_without_keys_is_absent(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            return {key: value for key, value in data.items() if value is not None}
         return data
 
 
@@ -180,7 +189,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, as_: type[C]) -> C
     except IsADirectoryError:
         raise ValueError(f"config '{path}' is a folder; expected a YAML file") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _NoKeyTwice)
     except yaml.YAMLError as error:
         raise ValueError(f"config '{path}' is not valid YAML: {_in_one_line(error)}") from error
     if not isinstance(data, dict):
@@ -188,6 +197,21 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, as_: type[C]) -> C
     for override in overrides:
         _apply_override(data, override)
     return parse_config(data, as_=as_, where=f"config '{path}'")
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML's own reader would drop the first value unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:

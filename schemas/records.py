@@ -52,8 +52,16 @@ def content_hash(*parts: Any) -> str:
 
 
 def normalise(text: str) -> str:
-    """The text as a reader compares it: NFKC, case folded, runs of white space as one space."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    """The text as a reader compares it.
+
+    NFKC, case folded, zero-width characters left out, runs of white space as one space.
+    """
+    # Folding case can take a character apart again, so its result is composed once more.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return re.sub(r"\s+", " ", _ZERO_WIDTH.sub("", folded)).strip()
+
+
+_ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
 
 
 class Record(BaseModel):

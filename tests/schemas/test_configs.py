@@ -15,6 +15,8 @@ def parse(**changes) -> Config:
 
 def test_one_source_of_prompts_needs_no_list():
     assert [source.path for source in parse().prompts] == ["p.jsonl"]
+    held_out = parse(evaluate={"prompts": {"path": "h.jsonl"}}).evaluate
+    assert [source.path for source in held_out.prompts] == ["h.jsonl"]
 
 
 def test_sampling_is_neutral_unless_written():
@@ -88,3 +90,33 @@ def test_a_broken_file_or_override_is_one_clear_sentence(tmp_path, text, overrid
 def test_a_missing_file_says_how_to_get_one(tmp_path):
     with pytest.raises(ValueError, match="does not exist; `pairwright init` writes one"):
         load_config(tmp_path / "none.yaml", as_=Config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed: 1\nseed: 2\n", "generate: {n: 4}\ngenerate: {batch_size: 2}\n", "dpo: {a: 1, a: 2}\n"],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path, text):
+    with pytest.raises(ValueError, match=r"line \d, column \d+: the key '\w+' stands twice"):
+        load_config(write(tmp_path, YAML + text), as_=Config)
+
+
+def test_a_section_whose_keys_are_commented_out_is_the_default(tmp_path):
+    config = load_config(write(tmp_path, YAML + "generate:\n  # n: 8\nrank:\n"), as_=Config)
+    assert (config.generate.n, config.rank) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
+        ({"generate": {"temperature": float("inf")}}, "generate.temperature"),
+        ({"rank": {"rewards": [{"use": "m:f", "weight": float("nan")}]}}, "rank.rewards.0.weight"),
+        ({"prompts": {"path": ["a", "b"], "split": ["train"]}}, "prompts.0.path"),
+        ({"prompts": [{"path": "a"}, {"path": "b", "split": None}]}, "prompts.1.split"),
+    ],
+)
+def test_a_value_that_no_stage_could_use_is_refused_at_once(changes, key):
+    with pytest.raises(ValueError, match=rf"config 'c\.yaml': {key}: "):
+        parse(**changes)

@@ -198,3 +198,19 @@ def test_the_gate_does_not_change_the_id_of_a_pair():
     accepted = pair(margin=0.5, split="test")
     proposal = PairProposal(**{k: v for k, v in accepted if k != "split"})
     assert proposal.id == accepted.id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Name a fish", "Name\u200b a\ufeff fish"),
+        ("Name a fish", "Name\r\na \u00a0fish\n"),
+        ("co\u00adoperate", "cooperate"),
+        ("\u0390", "\u0390".upper()),
+        ("STRASSE", "straße"),
+    ],
+)
+def test_what_reads_alike_is_one_group(one: str, other: str) -> None:
+    assert Prompt(messages=(Message(role="user", content=one),)).group == (
+        Prompt(messages=(Message(role="user", content=other),)).group
+    )

@@ -1,0 +1,297 @@
+"""The command line: what can be asked, and nothing of how it is done."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pairwright.errors import INTERRUPTED, report_error
+from pairwright.output import quiet_libraries
+
+app = typer.Typer(
+    name="pairwright",
+    help="From prompts to a DPO-trained policy, every preference accounted for.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _complete_run(incomplete: str) -> Iterator[str]:
+    """Run folders, and folders that hold some."""
+    for folder in sorted(Path().glob(f"{incomplete}*")):
+        if any(folder.glob("*/manifest.json")):
+            yield str(folder)
+        elif any(folder.glob("*/*/manifest.json")):
+            yield f"{folder}/"
+
+
+def _complete_run_or_config(incomplete: str) -> Iterator[str]:
+    yield from _complete_run(incomplete)
+    yield from map(str, sorted(Path().glob(f"{incomplete}*.y*ml")))
+
+
+def _complete_pair(ctx: typer.Context, incomplete: str) -> Iterator[str]:
+    """Pair ids of the run named before."""
+    from pairwright.trace import pair_ids
+    from schemas.run_folder import RunFolder
+
+    for pair_id in pair_ids(RunFolder(Path(ctx.params["run"]))):
+        if pair_id.startswith(incomplete):
+            yield pair_id
+
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", autocompletion=_complete_run)]
+RunOrConfig = Annotated[
+    Path, typer.Argument(metavar="RUN|CONFIG.yaml", autocompletion=_complete_run_or_config)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Config keys to set, such as generate.n=8."),
+]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="The run's folder, not the config's.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Take only the first N prompts.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; load no weights, write nothing.")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Sample only part K (from 0) of N."),
+]
+Fix = Annotated[
+    bool, typer.Option("--fix", help="Mend a FILE's repeated prompts and half characters.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="PATH", help="Check tokens with this model's template."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document; all else goes to stderr.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Do the whole road, from prompts to report, and go on where it was stopped."""
+    from pairwright import commands
+
+    commands.run_road(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def generate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    shard: Shard = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Sample candidates from the SFT model, with its own chat template."""
+    from pairwright import commands
+
+    commands.run_stage(
+        "generate", config, overrides, run_path, limit, shard, dry_run=dry_run, as_json=as_json
+    )
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        config: ConfigFile,
+        overrides: Overrides = None,
+        run_path: RunOption = None,
+        limit: Limit = None,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+        debug: Debug = False,
+    ) -> None:
+        from pairwright import commands
+
+        commands.run_stage(
+            stage, config, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
+        )
+
+    return command
+
+
+for _stage, _help in {
+    "rank": "Judge the candidates with the configured rewards.",
+    "aggregate": "Conclude rankings from the judgements.",
+    "pair": "Propose pairs; each prompt that gives none has a reason.",
+}.items():
+    app.command(_stage, help=_help)(_stage_command(_stage))
+
+
+@app.command()
+def validate(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG.yaml|FILE")],
+    overrides: Overrides = None,
+    model: Model = None,
+    fix: Fix = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where the FILE's quarantine goes."),
+    ] = None,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Pass pairs through the gate: a run's, or those of a JSONL, Parquet or CSV file.
+
+    For a FILE, the overrides are the gate's own keys, such as max_length=512.
+    """
+    from pairwright import commands
+
+    if commands.is_config(target):
+        commands.run_stage(
+            "validate", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
+        )
+    else:
+        commands.validate_file(target, overrides, model, out, fix=fix, as_json=as_json)
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG.yaml|FILE")],
+    overrides: Overrides = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Where a FILE's dataset goes.")
+    ] = None,
+    model: Model = None,
+    fix: Fix = False,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write the dataset that TRL reads: of a run, or of a file's pairs that pass the gate."""
+    from pairwright import commands
+
+    if commands.is_config(target):
+        commands.run_stage(
+            "export", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
+        )
+    else:
+        commands.export_file(target, overrides, model, to, fix=fix, as_json=as_json)
+
+
+for _stage, _help in {
+    "dpo": "Train the policy on the dataset; under torchrun too, where run=DIR stands for --run.",
+    "evaluate": "Compare the policy with the SFT model on held-out prompts.",
+}.items():
+    app.command(_stage, help=_help)(_stage_command(_stage))
+
+
+@app.command()
+def show(target: RunOrConfig, as_json: AsJson = False, debug: Debug = False) -> None:
+    """A run's stages: what they counted, what left the road, which are stale."""
+    from pairwright import commands
+
+    commands.show(target, as_json=as_json)
+
+
+@app.command()
+def report(run: RunPath, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Write report.html and report.json from what the run stored."""
+    from pairwright import commands
+
+    commands.report(run, as_json=as_json)
+
+
+@app.command()
+def trace(
+    run: RunPath,
+    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", autocompletion=_complete_pair)],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """A pair's history, from the prompt to the optimiser steps that trained on it.
+
+    The start of the id is enough where it is unique.
+    """
+    from pairwright import commands
+
+    commands.trace(run, pair_id, as_json=as_json)
+
+
+@app.command()
+def chat(
+    target: RunOrConfig,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the SFT model and the trained policy side by side; /new starts afresh."""
+    from pairwright import commands
+
+    commands.chat(target, overrides, as_json=as_json)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG.yaml")] = Path("pairwright.yaml"),
+    debug: Debug = False,
+) -> None:
+    """Write a commented config to start from."""
+    from pairwright import commands
+
+    commands.init(path)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a run needs and this machine lacks."""
+    from pairwright import commands
+
+    commands.doctor(config, as_json=as_json)
+
+
+@app.command()
+def selftest(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Send pairs with a known winner down the whole road and see that none is swapped."""
+    from pairwright import commands
+
+    commands.selftest(as_json=as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of the command: 0 done, 1 data failed, 2 wrong request, 3 environment."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    quiet_libraries()
+    try:
+        code = app(args=arguments, prog_name="pairwright", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        return report_error(error, as_json="--json" in arguments)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,260 @@
+"""What each command does: open what it names, do the work, print what came of it."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from pairwright.errors import CheckError
+from pairwright.output import Output
+from pairwright.plan import Plan
+from pairwright.progress import Progress
+from pairwright.road import (
+    Made,
+    check_road,
+    check_stage,
+    counted,
+    make_road,
+    make_stage,
+    open_plan,
+    stored_plan,
+)
+from pairwright.show import made_rows, plan_table, reason_table, run_rows, stage_table
+from pairwright.training import rank
+from schemas.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pairwright.pair_files import CheckedFile
+
+
+def is_config(path: Path) -> bool:
+    return path.suffix.lower() in {".yaml", ".yml"}
+
+
+def run_road(
+    config: Path,
+    overrides: Sequence[str] | None,
+    run: Path | None,
+    limit: int | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    output = Output(as_json=as_json)
+    with output.working():
+        plan = open_plan(config, overrides or (), run=run, limit=limit)
+        stages = check_road(plan)
+        made = None if dry_run else make_road(plan, Progress())
+    if made is None:
+        _print_steps(output, plan, stages)
+    else:
+        _print_made(output, plan, made, report=plan.run.path / "report.html")
+
+
+def run_stage(
+    stage: str,
+    config: Path,
+    overrides: Sequence[str] | None,
+    run: Path | None,
+    limit: int | None,
+    shard: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    output = Output(as_json=as_json)
+    with output.working():
+        plan = open_plan(config, overrides or (), run=run, limit=limit)
+        stages = check_stage(plan, stage)
+        made = None if dry_run else make_stage(plan, stage, Progress(), shard=shard)
+    if made is None:
+        _print_steps(output, plan, stages)
+    elif rank() == 0:
+        _print_made(output, plan, made)
+
+
+def validate_file(
+    file: Path,
+    overrides: Sequence[str] | None,
+    model: str | None,
+    out: Path | None,
+    *,
+    fix: bool,
+    as_json: bool,
+) -> None:
+    from pairwright.pair_files import check_file, read_gate
+
+    output = Output(as_json=as_json)
+    with output.working():
+        checked = check_file(file, read_gate(overrides or (), model), fix=fix, out=out)
+    _print_checked(output, file, checked, {})
+
+
+def export_file(
+    file: Path,
+    overrides: Sequence[str] | None,
+    model: str | None,
+    to: Path | None,
+    *,
+    fix: bool,
+    as_json: bool,
+) -> None:
+    from pairwright.pair_files import check_file, export_checked, read_gate
+
+    if to is None:
+        raise ValueError(f"'{file}' is a file of pairs; expected --to DIR for its dataset")
+    output = Output(as_json=as_json)
+    with output.working():
+        gate = read_gate(overrides or (), model)
+        checked = check_file(file, gate, fix=fix, out=to)
+        rows = {} if checked.result.failed else export_checked(file, checked, to)
+    _print_checked(output, file, checked, rows)
+
+
+def show(target: Path, *, as_json: bool) -> None:
+    output = Output(as_json=as_json)
+    with output.working():
+        plan = _plan_of(target)
+        rows = run_rows(plan)
+    output.result(
+        {"run": str(plan.run.path), "stages": [row._asdict() for row in rows]}, stage_table(rows)
+    )
+
+
+def report(run: Path, *, as_json: bool) -> None:
+    from pairwright.report import write_report
+
+    output = Output(as_json=as_json)
+    with output.working():
+        written = write_report(RunFolder.existing(run), run)
+    output.result(
+        {"html": str(written.html), "json": str(written.json)},
+        Text(f"{written.html}\n{written.json}"),
+    )
+
+
+def trace(run: Path, pair_id: str, *, as_json: bool) -> None:
+    from pairwright.trace import trace_pair
+    from pairwright.trace_view import history_view
+
+    history = trace_pair(RunFolder.existing(run), pair_id)
+    Output(as_json=as_json).result(json.loads(history.model_dump_json()), history_view(history))
+
+
+def chat(target: Path, overrides: Sequence[str] | None, *, as_json: bool) -> None:
+    from pairwright.terminal_chat import converse, read_lines, side_by_side
+    from pairwright.training import load_policies
+
+    output = Output(as_json=as_json)
+    with output.working():
+        plan = _plan_of(target, overrides or ())
+        base, policy = load_policies(plan.config, plan.run)
+    policies = {"SFT model": base, "policy": policy}
+    lines = read_lines(sys.stdin, prompt=sys.stderr)
+    said = []
+    for answers in converse(lines, policies, plan.config.evaluate, seed=plan.config.seed):
+        said.append(answers._asdict())
+        if not as_json:
+            output.result(None, side_by_side(answers))
+    if as_json:
+        output.result(said)
+
+
+def init(path: Path) -> None:
+    from pairwright.init import write_config
+
+    write_config(path)
+    Output(as_json=False).result(
+        None, Text(f"{path} written; edit it, then `pairwright run {path}`")
+    )
+
+
+def doctor(config_file: Path | None, *, as_json: bool) -> None:
+    from pairwright.doctor import examine, findings_table
+    from schemas.configs import Config, load_config
+
+    output = Output(as_json=as_json)
+    with output.working():
+        config = None if config_file is None else load_config(config_file, as_=Config)
+        findings = examine(config)
+    output.result([finding._asdict() for finding in findings], findings_table(findings))
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    if missing:
+        raise CheckError(f"not ready: {', '.join(missing)}", after_result=True)
+
+
+def selftest(*, as_json: bool) -> None:
+    from pairwright.selftest import examine_road, laws_table
+
+    output = Output(as_json=as_json)
+    with output.working():
+        laws = examine_road(Progress())
+    output.result([{**law._asdict(), "holds": law.holds} for law in laws], laws_table(laws))
+    broken = [law.law for law in laws if not law.holds]
+    if broken:
+        message = f"{len(broken)} of {len(laws)} laws are broken: {'; '.join(broken)}"
+        raise CheckError(message, after_result=True)
+
+
+def _plan_of(target: Path, overrides: Sequence[str] = ()) -> Plan:
+    """What a config file, or the config that a run keeps, asks of the run."""
+    if is_config(target):
+        return open_plan(target, overrides, run=None, limit=None)
+    return stored_plan(RunFolder.existing(target), overrides)
+
+
+def _print_steps(output: Output, plan: Plan, stages: Sequence[str]) -> None:
+    from pairwright.dry_run import planned_steps
+
+    with output.working():
+        steps = planned_steps(plan, stages)
+    output.result(
+        {"run": str(plan.run.path), "plan": [step._asdict() for step in steps]}, plan_table(steps)
+    )
+
+
+def _print_made(
+    output: Output, plan: Plan, made: Sequence[Made], report: Path | None = None
+) -> None:
+    rows = made_rows(made)
+    data: dict[str, Any] = {
+        "run": str(plan.run.path),
+        "stages": [row._asdict() for row in rows],
+    }
+    views: list[RenderableType] = [stage_table(rows)]
+    if report is not None:
+        data["report"] = {"html": str(report), "json": str(report.with_suffix(".json"))}
+        views.append(Text(f"report: {report}"))
+    output.result(data, *views)
+
+
+def _print_checked(
+    output: Output, file: Path, checked: "CheckedFile", rows: dict[str, int]
+) -> None:
+    result = checked.result
+    data = {
+        "file": str(file),
+        "counts": result.counts,
+        "reasons": result.reasons,
+        "warnings": result.warnings,
+        "quarantine": str(checked.quarantine),
+        "dataset": rows or None,
+        "failed": result.failed,
+    }
+    views: list[RenderableType] = [Text(counted(result.counts))]
+    if result.reasons:
+        views.append(reason_table(result.reasons, result.counts["in"]))
+    views += [Text(warning) for warning in result.warnings]
+    views.append(Text(f"quarantine: {checked.quarantine}"))
+    output.result(data, *views)
+    if result.failed:
+        kept_out, total = result.counts["quarantined"], result.counts["in"]
+        message = (
+            f"{kept_out} of {total} rows of '{file}' were quarantined, more than the share "
+            f"max_quarantined={result.max_quarantined} allows"
+        )
+        raise CheckError(result.refusal or message, after_result=True)

@@ -1,0 +1,163 @@
+"""What a run needs and whether this machine has it."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from schemas.configs import Config, ModelConfig
+
+_GIB = 1 << 30
+_LITTLE_MEMORY, _LITTLE_DISK = 4 * _GIB, 2 * _GIB
+
+
+class Finding(NamedTuple):
+    name: str
+    state: Literal["ok", "warning", "missing"]
+    detail: str
+    """What was found and, where something is missing, how to mend it."""
+
+
+def examine(config: Config | None) -> list[Finding]:
+    """What was found, the config's model and template among it where a config is given."""
+    checks: list[Callable[[], Iterator[Finding]]] = [_python, _packages, _torch, _memory]
+    folder = Path.cwd() if config is None else config.run
+    checks += [lambda: _disk(folder), _cache]
+    if config is not None:
+        checks += [lambda: _model(config.model), lambda: _trainer(config)]
+    return [finding for check in checks for finding in check()]
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    styles = {"ok": "green", "warning": "yellow", "missing": "red"}
+    table = Table("check", "state", "detail", box=None, pad_edge=False)
+    for name, state, detail in findings:
+        table.add_row(name, Text(state, style=styles[state]), Text(detail))
+    return table
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    fits = sys.version_info >= (3, 11)
+    yield Finding(
+        "python", "ok" if fits else "missing", version if fits else f"{version}; 3.11 is needed"
+    )
+
+
+def _packages() -> Iterator[Finding]:
+    """One finding a requirement of pairwright's own, without its extras."""
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(text) for text in metadata.requires("pairwright") or ()]
+    except metadata.PackageNotFoundError:
+        yield Finding("pairwright", "missing", "not installed; `pip install pairwright`")
+        return
+    for requirement in sorted(wanted, key=lambda one: one.name):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            mend = f"not installed; `pip install '{requirement.name}{requirement.specifier}'`"
+            yield Finding(requirement.name, "missing", mend)
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            yield Finding(requirement.name, "ok", version)
+        else:
+            mend = f"{version}; {requirement.specifier} is needed"
+            yield Finding(requirement.name, "missing", mend)
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("device", "missing", f"torch does not import: {error}")
+        return
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / _GIB
+        detail = f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+    else:
+        detail = f"CPU, {torch.get_num_threads()} threads; no GPU that torch can use"
+    yield Finding("device", "ok", detail)
+
+
+def _memory() -> Iterator[Finding]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    state: Literal["ok", "warning"] = "ok" if total >= _LITTLE_MEMORY else "warning"
+    yield Finding("memory", state, f"{total / _GIB:.1f} GiB")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    """Room and right to write where the run is, or would be made."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    detail = f"{free / _GIB:.1f} GiB free at '{folder}'"
+    if not there.is_dir():
+        yield Finding("run folder", "missing", f"'{there}' is a file; choose another run folder")
+    elif not os.access(there, os.W_OK):
+        yield Finding("run folder", "missing", f"'{there}' cannot be written; choose another")
+    else:
+        yield Finding("run folder", "ok" if free >= _LITTLE_DISK else "warning", detail)
+
+
+def _cache() -> Iterator[Finding]:
+    from curation.bundled import cache_folder
+
+    folder = cache_folder()
+    there = folder
+    while not there.exists():
+        there = there.parent
+    if os.access(there, os.W_OK):
+        yield Finding("cache", "ok", str(folder))
+    else:
+        mend = f"'{folder}' cannot be written; set PAIRWRIGHT_CACHE to a folder that can"
+        yield Finding("cache", "warning", mend)
+
+
+def _model(config: ModelConfig) -> Iterator[Finding]:
+    """Whether model and template are there; the weights are looked for, not loaded."""
+    from curation.models import load_chat, weights_hash
+
+    try:
+        yield Finding("model", "ok", f"{config.path}, weights {weights_hash(config)}")
+    except (ValueError, OSError, ImportError) as error:
+        yield Finding("model", "missing", " ".join(str(error).split()))
+        return
+    try:
+        report = load_chat(config).report()
+    except (ValueError, OSError) as error:
+        yield Finding("chat template", "missing", " ".join(str(error).split()))
+        return
+    traits = [
+        f"hash {report.hash}",
+        f"{'takes' if report.supports_system else 'refuses'} a system role",
+        f"{'takes' if report.supports_tools else 'ignores'} tools",
+        f"ends with {report.eos!r}" if report.ends_with_eos else "does not end with EOS",
+    ]
+    if report.prefill:
+        traits.append(f"opens the answer with {report.prefill!r}")
+    yield Finding("chat template", "ok", ", ".join(traits))
+    for warning in report.warnings:
+        yield Finding("chat template", "warning", warning)
+
+
+def _trainer(config: Config) -> Iterator[Finding]:
+    from dpo.train_dpo import check_trainer_keys
+
+    try:
+        check_trainer_keys(config.dpo.trainer)
+    except (ValueError, ImportError) as error:
+        yield Finding("trainer keys", "missing", " ".join(str(error).split()))
+    else:
+        yield Finding("trainer keys", "ok", f"{len(config.dpo.trainer)} keys that TRL knows")

@@ -1,0 +1,239 @@
+"""What each stage depends on, and so which stages of a run still hold for a config.
+
+A stage's fingerprint covers only what changes its files: the run's path, devices and how much may
+be quarantined are left out. Models and templates count by the hash of their content, files by
+their SHA-256, a user's own code by the SHA-256 of its module.
+"""
+
+import importlib.util
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from schemas.configs import Config, PromptSource, RewardConfig
+from schemas.records import content_hash
+from schemas.run_folder import Manifest, RunFolder, Stage, file_sha256
+
+UPSTREAM: dict[str, tuple[str, ...]] = {
+    "prompts": (),
+    "generate": ("prompts",),
+    "rank": ("prompts", "generate"),
+    "aggregate": ("rank",),
+    "pair": ("prompts", "generate", "aggregate"),
+    "validate": ("pair",),
+    "export": ("validate",),
+    "dpo": ("export",),
+    "evaluate": ("prompts", "export", "dpo"),
+}
+"""The stages in the order of the road, and which of them each one reads."""
+
+_OWN_PACKAGES = ("schemas", "curation", "dpo", "pairwright")
+
+State = Literal["complete", "partial", "missing", "stale"]
+
+
+class Status(NamedTuple):
+    """How a stage on disk stands to a config."""
+
+    stage: str
+    state: State
+    why: str
+    manifest: Manifest | None
+
+
+class Plan:
+    """What a config asks of every stage of its run."""
+
+    def __init__(self, config: Config, run: RunFolder, *, limit: int | None = None) -> None:
+        self.config = config
+        self.run = run
+        self.limit = limit
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages of this config's road, in order; edited pairs need no ranking."""
+        skipped = {"rank", "aggregate"} if self.config.pair.edit else set()
+        return [name for name in UPSTREAM if name not in skipped]
+
+    def upstream(self, stage: str) -> list[str]:
+        return [name for name in UPSTREAM[stage] if name in self.stages]
+
+    def settings(self, stage: str) -> dict[str, Any]:
+        """The part of the config that the stage's files depend on."""
+        config, model = self.config, self.config.model
+        decoding = {"dtype": model.dtype, "date": model.date, "system_role": model.system_role}
+        seed = {"seed": config.seed}
+        match stage:
+            case "prompts":
+                sources = [source.model_dump(mode="json") for source in config.prompts]
+                return {"sources": sources, "limit": self.limit}
+            case "generate":
+                return {**seed, **decoding, **config.generate.model_dump(mode="json")}
+            case "rank":
+                return {} if config.rank is None else config.rank.model_dump(mode="json")
+            case "aggregate":
+                return {"method": "score"}
+            case "pair":
+                return {**seed, **config.pair.model_dump(mode="json")}
+            case "validate":
+                gate = config.gate.model_dump(mode="json", exclude={"max_quarantined"})
+                return {**seed, **gate, "system_role": model.system_role, "date": model.date}
+            case "export":
+                return {}
+            case "dpo":
+                dpo = config.dpo.model_dump(mode="json")
+                return {**seed, "dtype": model.dtype, "max_length": config.gate.max_length, **dpo}
+            case "evaluate":
+                rewards = [reward.model_dump(mode="json") for reward in evaluation_rewards(config)]
+                evaluate = config.evaluate.model_dump(mode="json")
+                return {**seed, **decoding, **evaluate, "rewards": rewards}
+        raise ValueError(f"no stage is called '{stage}'; stages are {', '.join(UPSTREAM)}")
+
+    def outside(self, stage: str) -> dict[str, str]:
+        """The digests of what the stage reads from outside the run."""
+        config = self.config
+        match stage:
+            case "prompts":
+                return {f"file:{source.path}": source_digest(source) for source in config.prompts}
+            case "generate":
+                return {"weights": self._weights, "template": self._template}
+            case "rank":
+                return self._reward_inputs(config.rank.rewards if config.rank else ())
+            case "pair":
+                return code_digests([config.pair.edit or config.pair.strategy])
+            case "validate":
+                return {"template": self._template} if config.gate.token_checks else {}
+            case "dpo":
+                return {"weights": self._weights, "template": self._template} | (
+                    {"reference": self._weights_at(config.dpo.reference)}
+                    if config.dpo.reference
+                    else {}
+                )
+            case "evaluate":
+                inputs = {"weights": self._weights, "template": self._template}
+                inputs |= self._reward_inputs(evaluation_rewards(config))
+                for source in config.evaluate.prompts:
+                    inputs[f"file:{source.path}"] = source_digest(source)
+                if config.evaluate.policy:
+                    inputs["policy"] = self._weights_at(config.evaluate.policy)
+                return inputs
+        return {}
+
+    def inputs(self, stage: str) -> dict[str, str]:
+        """The digests of all that the stage reads; the stages before it must be complete."""
+        before = {name: self.run.stage(name).digest() for name in self.upstream(stage)}
+        return before | self.outside(stage)
+
+    def status(self, name: str, *, outside: bool) -> Status:
+        """How the stage on disk stands to the config.
+
+        With `outside`, files, code and models that it reads are looked at too, and must be there.
+        """
+        stage = self.run.stage(name)
+        manifest = stage.manifest()
+        if manifest is None:
+            return Status(name, "missing", "not run yet", None)
+        changes = differences(manifest.config, self.settings(name))
+        if changes:
+            return Status(name, "stale", "config changed: " + "; ".join(changes), manifest)
+        for above in self.upstream(name):
+            state = self.status(above, outside=False).state
+            if state != "complete":
+                return Status(name, "stale", f"'{above}' is {state}", manifest)
+            if manifest.inputs.get(above) != self.run.stage(above).digest():
+                return Status(name, "stale", f"'{above}' was made again", manifest)
+        if outside:
+            changed = differences(
+                {key: value for key, value in manifest.inputs.items() if key not in UPSTREAM},
+                self.outside(name),
+            )
+            if changed:
+                keys = ", ".join(change.rpartition(": ")[0] for change in changed)
+                return Status(name, "stale", f"changed: {keys}", manifest)
+        if manifest.state == "complete" and not lost_files(stage, manifest):
+            return Status(name, "complete", "", manifest)
+        parts = len(stage.files())
+        return Status(name, "partial", f"{parts} parts are there", manifest)
+
+    @cached_property
+    def _weights(self) -> str:
+        from curation.models import weights_hash
+
+        return weights_hash(self.config.model)
+
+    @cached_property
+    def _template(self) -> str:
+        from curation.models import load_chat
+
+        return load_chat(self.config.model).hash
+
+    def _weights_at(self, path: str) -> str:
+        from curation.models import weights_hash
+
+        return weights_hash(self.config.model.model_copy(update={"path": path, "adapter": None}))
+
+    def _reward_inputs(self, rewards: tuple[RewardConfig, ...]) -> dict[str, str]:
+        from curation.rewards.weighted import build_reward
+
+        inputs = code_digests([reward.use for reward in rewards])
+        for component in build_reward(rewards).rewards if rewards else ():
+            for what in ("weights", "template"):
+                digest = getattr(component.reward, what, None)
+                if isinstance(digest, str):
+                    inputs[f"{component.name} {what}"] = digest
+        return inputs
+
+
+def lost_files(stage: Stage, manifest: Manifest) -> list[str]:
+    """The files that the manifest promises and the folder lacks."""
+    return [name for name in manifest.parts if not (stage.folder / name).exists()]
+
+
+def evaluation_rewards(config: Config) -> tuple[RewardConfig, ...]:
+    """The rewards that judge the policy: its own, or those that ranked."""
+    if config.evaluate.rewards or config.rank is None:
+        return config.evaluate.rewards
+    return config.rank.rewards
+
+
+def source_digest(source: PromptSource) -> str:
+    """The hash of a prompt file or folder; of a hub name, which has no content here, its name."""
+    path = Path(source.path)
+    if path.is_file():
+        return file_sha256(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return content_hash([[str(file.relative_to(path)), file_sha256(file)] for file in files])
+    return content_hash(source.path, source.split)
+
+
+def code_digests(uses: list[str]) -> dict[str, str]:
+    """The SHA-256 of each user module that a `package.module:name` points into."""
+    digests = {}
+    for use in uses:
+        module = use.partition(":")[0]
+        if module.partition(".")[0] in _OWN_PACKAGES:
+            continue
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
+            digests[f"code:{module}"] = file_sha256(Path(spec.origin))
+    return digests
+
+
+def differences(before: Any, now: Any, at: str = "") -> list[str]:
+    """`key: old -> new` for every leaf where two configs differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            change
+            for key in sorted(set(before) | set(now))
+            for change in differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
+        ]
+    return [] if before == now else [f"{at}: {_short(before)} -> {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,258 @@
+"""Running the road: which stages to make, in what order, under which lock, and what must hold."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from pairwright import pipeline, sampling, training
+from pairwright.errors import CheckError
+from pairwright.pipeline import Road
+from pairwright.plan import Plan, evaluation_rewards
+from pairwright.plugins import check_all
+from pairwright.progress import Progress, Silent
+from schemas.configs import Config, load_config
+from schemas.run_folder import Manifest, RunFolder, write_atomic
+
+_MAKERS: dict[str, Callable[[Road], Manifest | None]] = {
+    "prompts": sampling.make_prompts,
+    "generate": sampling.make_candidates,
+    "rank": pipeline.make_judgements,
+    "aggregate": pipeline.make_rankings,
+    "pair": pipeline.make_proposals,
+    "validate": pipeline.make_pairs,
+    "export": training.make_dataset,
+    "dpo": training.make_policy,
+    "evaluate": training.make_evaluation,
+}
+
+CONFIG_COPY = "config.yaml"
+
+
+class Made(NamedTuple):
+    """What became of a stage."""
+
+    stage: str
+    outcome: Literal["made", "reused", "partial"]
+    manifest: Manifest | None
+
+
+def open_plan(
+    config_file: Path, overrides: Sequence[str], *, run: Path | None, limit: int | None
+) -> Plan:
+    """What a config file asks of its run; the user's own modules beside it can be imported.
+
+    Raises:
+        ValueError: the config, or something that it names, is wrong.
+    """
+    config = load_config(config_file, overrides, as_=Config)
+    for folder in (Path.cwd(), config_file.resolve().parent):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+    if run is not None:
+        config = config.model_copy(update={"run": run})
+    check_all(config)
+    return Plan(config, RunFolder(config.run), limit=limit)
+
+
+def make_stage(
+    plan: Plan, verb: str, progress: Progress, *, shard: str | None = None
+) -> list[Made]:
+    """One stage of the road, made or found unchanged; generate makes its prompts too.
+
+    Raises:
+        ValueError: a stage before it is missing or stale, or another process writes the run.
+        CheckError: the data did not pass.
+    """
+    names = check_stage(plan, verb)
+    if verb == "dpo" and training.rank() > 0:
+        return [make(Road(plan, Silent()), "dpo")]
+    with plan.run.writing(shard):
+        _keep_config(plan)
+        road = Road(plan, progress, shard)
+        if shard is None:
+            return [make(road, name) for name in names]
+        with road.alone():
+            prompts = make(road, "prompts")
+        return [prompts, make(road, "generate")]
+
+
+def check_stage(plan: Plan, verb: str) -> list[str]:
+    """The stages that the verb makes, once all that they need is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if verb == "dpo":
+        _check_trainer_keys(plan)
+    elif _world_size() > 1:
+        raise ValueError(f"'{verb}' runs in one process; torchrun is for dpo")
+    names = ["prompts", "generate"] if verb == "generate" else [verb]
+    for name in plan.upstream(names[0]):
+        _needs_complete(plan, name)
+    _keep_full_run(plan, names)
+    return names
+
+
+def make_road(plan: Plan, progress: Progress) -> list[Made]:
+    """The whole road and its report; what was made before and still holds is reused.
+
+    Raises:
+        ValueError: the config asks for something that cannot be; found before any model loads.
+        CheckError: the data did not pass.
+    """
+    stages = check_road(plan)
+    with plan.run.writing():
+        _keep_config(plan)
+        road = Road(plan, progress)
+        made = []
+        for name in stages:
+            made.append(make(road, name))
+            if name == "validate":
+                _check_splits(plan, made[-1].manifest)
+        from pairwright.report import write_report
+
+        write_report(plan.run, plan.run.path)
+    return made
+
+
+def check_road(plan: Plan) -> list[str]:
+    """The stages of the whole road, once nothing in the config could stop it after hours.
+
+    Raises:
+        ValueError: something could.
+    """
+    config = plan.config
+    if config.rank is None and config.pair.edit is None:
+        raise ValueError("the config has no section 'rank'; expected rank.rewards, or pair.edit")
+    if not evaluation_rewards(config):
+        raise ValueError("no reward judges the policy; expected evaluate.rewards or rank.rewards")
+    if not config.evaluate.prompts and config.gate.test_share == 0:
+        raise ValueError(
+            "validate.test_share is 0 and evaluate.prompts is empty, so nothing is held out to "
+            "evaluate on; set one of them"
+        )
+    if _world_size() > 1:
+        raise ValueError("'run' runs in one process; use torchrun with `pairwright dpo`")
+    _check_trainer_keys(plan)
+    _keep_full_run(plan, plan.stages)
+    return plan.stages
+
+
+def make(road: Road, name: str) -> Made:
+    """The stage made, gone on with, or reused where it still holds.
+
+    Raises:
+        CheckError: the data did not pass.
+    """
+    status = road.plan.status(name, outside=True)
+    if status.state == "complete":
+        road.progress.line(f"{name}: unchanged, reused")
+        made = Made(name, "reused", status.manifest)
+    else:
+        again = {"stale": f"made again, {status.why}", "partial": f"goes on, {status.why}"}
+        road.progress.line(f"{name}: {again.get(status.state, 'begins')}")
+        manifest = _MAKERS[name](road)
+        made = Made(name, "partial" if manifest is None else "made", manifest)
+    _check_data(road.plan, made)
+    return made
+
+
+def _check_data(plan: Plan, made: Made) -> None:
+    """Whether what a stage found lets the road go on; a reused stage is checked again."""
+    if made.manifest is None:
+        return
+    counts, reasons = made.manifest.counts, made.manifest.reasons
+    why = counted(reasons, names_first=False) or "no reason is stored"
+    if made.stage == "prompts" and not counts["prompts"]:
+        raise CheckError(f"the sources gave no prompt: {why}")
+    if made.stage == "pair" and not counts["proposals"]:
+        raise CheckError(f"none of {counts['prompts']} prompts gave a pair: {why}")
+    if made.stage == "validate":
+        allowed = plan.config.gate.max_quarantined
+        kept_out, total = counts["quarantined"], counts["in"]
+        if made.manifest.facts["refusal"]:
+            raise CheckError(made.manifest.facts["refusal"])
+        if kept_out > allowed * total:
+            raise CheckError(
+                f"{kept_out} of {total} pairs were quarantined, more than the share "
+                f"validate.max_quarantined={allowed} allows: {why} "
+                f"(rows in {plan.run.path / 'validate'}/quarantine-00000.parquet)"
+            )
+
+
+def _check_splits(plan: Plan, manifest: Manifest | None) -> None:
+    counts = manifest.counts if manifest else {}
+    if not counts.get("train"):
+        why = counted(manifest.reasons, names_first=False) if manifest else ""
+        raise CheckError(f"no pair is left to train on: {why or 'all are held out'}")
+    if not counts.get("test") and not plan.config.evaluate.prompts:
+        raise CheckError(
+            f"none of {counts['train']} pairs fell into the test split, so nothing is held out to "
+            "evaluate on; raise validate.test_share or give evaluate.prompts"
+        )
+
+
+def _needs_complete(plan: Plan, name: str) -> None:
+    status = plan.status(name, outside=False)
+    if status.state != "complete":
+        verb = "generate" if name == "prompts" else name
+        raise ValueError(
+            f"stage '{name}' of run '{plan.run.path}' is {status.state} ({status.why}); "
+            f"make it first with `pairwright {verb} CONFIG`, or all with `pairwright run CONFIG`"
+        )
+
+
+def _keep_full_run(plan: Plan, names: Sequence[str]) -> None:
+    """Refuse to put a trial with --limit over a run of all prompts."""
+    before = plan.run.stage("prompts").manifest() if plan.limit and "prompts" in names else None
+    if before is not None and before.config.get("limit") is None:
+        raise ValueError(
+            f"run '{plan.run.path}' holds a run without --limit, which --limit {plan.limit} would "
+            "replace; give the trial a folder of its own with --run DIR"
+        )
+
+
+def _keep_config(plan: Plan) -> None:
+    """Store the config in force beside its output."""
+    data = plan.config.model_dump(mode="json", by_alias=True)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
+    file = plan.run.path / CONFIG_COPY
+    if not file.exists() or file.read_bytes() != text:
+        write_atomic(file, text)
+
+
+def stored_plan(run: RunFolder, overrides: Sequence[str] = ()) -> Plan:
+    """What the config that a run was last made with asks of it.
+
+    Raises:
+        ValueError: the run keeps no config.
+    """
+    file = run.path / CONFIG_COPY
+    if not file.exists():
+        raise ValueError(f"run '{run.path}' keeps no {CONFIG_COPY}; give the config file instead")
+    config = load_config(file, overrides, as_=Config).model_copy(update={"run": run.path})
+    prompts = run.stage("prompts").manifest()
+    limit: Any = None if prompts is None else prompts.config.get("limit")
+    return Plan(config, run, limit=limit)
+
+
+def counted(numbers: Mapping[str, int], *, names_first: bool = True) -> str:
+    """`in 6, out 5`, or `5 TIE, 1 CYCLE`."""
+    return ", ".join(
+        f"{name} {number}" if names_first else f"{number} {name}"
+        for name, number in numbers.items()
+    )
+
+
+def _check_trainer_keys(plan: Plan) -> None:
+    from dpo.train_dpo import check_trainer_keys
+
+    check_trainer_keys(plan.config.dpo.trainer)
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

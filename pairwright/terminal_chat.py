@@ -1,0 +1,73 @@
+"""Two policies side by side in the terminal: the SFT model and what the run trained from it."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from schemas.records import Message, Prompt
+
+if TYPE_CHECKING:
+    from curation.models import Policy
+    from schemas.configs import EvaluateConfig
+
+NEW = "/new"
+"""The line that starts a conversation afresh."""
+
+
+class Answers(NamedTuple):
+    """What the policies answered to one line."""
+
+    line: str
+    answers: dict[str, str]
+    """By the name of the policy."""
+
+
+def converse(
+    lines: Iterable[str], policies: dict[str, "Policy"], config: "EvaluateConfig", *, seed: int
+) -> Iterator[Answers]:
+    """Each policy's answer to each line; every policy remembers its own conversation.
+
+    An empty line is skipped.
+    """
+    from curation.generators import TransformersGenerator
+
+    generators = {
+        name: TransformersGenerator(policy, config, batch_size=1, seed=seed)
+        for name, policy in policies.items()
+    }
+    heard: dict[str, tuple[Message, ...]] = dict.fromkeys(policies, ())
+    for line in map(str.strip, lines):
+        if line == NEW:
+            heard = dict.fromkeys(policies, ())
+        elif line:
+            answers = {}
+            for name, generator in generators.items():
+                prompt = Prompt(messages=(*heard[name], Message(role="user", content=line)))
+                ((_, candidates),) = generator.generate([prompt], n=1)
+                completion = candidates[0].completion
+                heard[name] = (*prompt.messages, *completion.messages)
+                answers[name] = completion.text
+            yield Answers(line, answers)
+
+
+def read_lines(source: TextIO, *, prompt: TextIO) -> Iterator[str]:
+    """The lines that come in, asked for where a person types them, until the input ends."""
+    while True:
+        if source.isatty():
+            print("> ", end="", file=prompt, flush=True)
+        line = source.readline()
+        if not line:
+            return
+        yield line
+
+
+def side_by_side(answers: Answers) -> RenderableType:
+    """The answers in columns of equal width, under their policies' names."""
+    table = Table(*answers.answers, title=Text(answers.line, style="bold"), expand=True)
+    for column in table.columns:
+        column.ratio = 1
+    table.add_row(*map(Text, answers.answers.values()))
+    return table

@@ -1,0 +1,138 @@
+"""A pair's history as a reader sees it in the terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pairwright.trace import History, Side
+
+_SHOWN = 240
+"""Characters of a text that are shown."""
+
+
+def history_view(history: History) -> RenderableType:
+    """The road of one pair, one section a stage."""
+    return Group(*_sections(history))
+
+
+def shortened(text: str, limit: int = _SHOWN) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[:limit]} ... ({len(text)} characters)"
+
+
+def _sections(history: History) -> Iterator[RenderableType]:
+    pair = history.pair
+    yield Text(pair.id, style="bold")
+    yield from _section("prompt", _prompt_lines(history))
+    yield from _section("template", [_keys(history.template)])
+    yield from _section("sampling", _sampling_lines(history))
+    yield Text("candidates", style="bold")
+    yield Padding(_candidate_table(history.candidates), (0, 0, 0, 2))
+    yield from _section("judgements", [_judgement(item) for item in history.judgements])
+    ranking = history.ranking
+    yield from _section(
+        "ranking",
+        [f"{ranking.method}: ranks {list(ranking.ranks)} of {len(ranking.candidates)} candidates"]
+        if ranking
+        else [],
+    )
+    yield from _section(
+        "pair",
+        [
+            f"strategy {pair.strategy}; margin {_number(pair.margin)}, p_chosen "
+            f"{_number(pair.p_chosen)}, weight {_number(pair.weight)}"
+        ],
+    )
+    yield from _section("gate", [_verdict(history)])
+    yield from _section("dataset", [_dataset(history)])
+    yield from _section("training", _training_lines(history))
+
+
+def _section(title: str, lines: list[str]) -> Iterator[RenderableType]:
+    yield Text(title, style="bold")
+    for line in lines or ["nothing is stored"]:
+        yield Padding(Text(line), (0, 0, 0, 2))
+
+
+def _prompt_lines(history: History) -> list[str]:
+    prompt = history.pair.prompt
+    lines = [f"{prompt.id} from {prompt.source or 'an unnamed source'}"]
+    lines += [f"{turn.role}: {shortened(turn.content or '')}" for turn in prompt.messages]
+    if prompt.tools:
+        lines.append(f"tools: {len(prompt.tools)}")
+    if prompt.tags:
+        lines.append(f"tags: {', '.join(prompt.tags)}")
+    return lines
+
+
+def _sampling_lines(history: History) -> list[str]:
+    origin = history.pair.rejected.origin
+    return [
+        f"model {origin.model}, weights {origin.weights}, template {origin.template}, "
+        f"seed {origin.seed}",
+        _keys(origin.sampling or history.sampling),
+    ]
+
+
+def _keys(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "nothing is stored"
+    return ", ".join(f"{key} {shortened(str(item), 60)}" for key, item in value.items())
+
+
+def _candidate_table(sides: tuple[Side, ...]) -> Table:
+    table = Table("role", "rank", "score", "finish", "answer", box=None, pad_edge=False)
+    for side in sides:
+        completion = side.candidate.completion
+        style = {"chosen": "green", "rejected": "red"}.get(side.role, "dim")
+        table.add_row(
+            Text(side.role, style=style),
+            "" if side.rank is None else str(side.rank),
+            _number(side.score),
+            completion.finish_reason or "",
+            Text(shortened(completion.text)),
+        )
+    return table
+
+
+def _judgement(item: Any) -> str:
+    scores = ", ".join(_number(score) for score in item.scores or ())
+    given = f"scores {scores}" if item.scores is not None else f"ranks {list(item.ranks or ())}"
+    return f"{item.annotator.kind} '{item.annotator.name}' on '{item.question}': {given}"
+
+
+def _verdict(history: History) -> str:
+    verdict = history.verdict
+    if verdict is None:
+        return "the gate has not seen it"
+    if verdict.passed:
+        return f"passed, split {verdict.split}"
+    return f"quarantined, {verdict.code}: {verdict.message}"
+
+
+def _dataset(history: History) -> str:
+    if history.dataset_split is None:
+        return "in no dataset"
+    row = history.dataset_row
+    columns = ", ".join(key for key in row if row[key] is not None)
+    return f"{history.dataset_split}.parquet, columns {columns}"
+
+
+def _training_lines(history: History) -> list[str]:
+    if not history.trained:
+        return ["no policy has been trained"]
+    if not history.steps:
+        return ["no optimiser step had it"]
+    return [
+        f"step {step.step}, epoch {step.epoch:.2f}: loss {_number(step.loss)}, "
+        f"margin {_number(step.margin)}"
+        for step in history.steps
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

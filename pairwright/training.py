@@ -1,0 +1,211 @@
+"""The stages from pairs to a judged policy: the dataset, DPO, the evaluation."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pairwright.pipeline import Road
+from pairwright.plan import evaluation_rewards
+from pairwright.sampling import RefusedPrompt, askable, check_judged
+from pairwright.stored import StoredPrompts, columns
+from schemas.arrow import to_table
+from schemas.configs import Config
+from schemas.records import PreferencePair, Prompt, Record
+from schemas.run_folder import Manifest, RunFolder, write_atomic
+
+if TYPE_CHECKING:
+    from curation.models import Policy
+
+
+class ExportedPair(Record):
+    """A pair that went into the dataset."""
+
+    pair_id: str
+    prompt_id: str
+    split: str
+
+
+def make_dataset(road: Road) -> Manifest:
+    """The dataset that TRL reads, Parquet by split, and its card."""
+    from curation.formats.trl import write_dataset
+
+    stage, source = road.run.stage("export"), road.run.stage("validate")
+    writer = road.begin("export", parts=1)
+    fresh = stage.folder / ".new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    rows = write_dataset(source.read(PreferencePair), fresh)
+    for file in sorted(fresh.iterdir()):
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(file, stage.folder / file.name)
+    fresh.rmdir()
+    write_atomic(stage.folder / "README.md", _card(road.run, rows).encode())
+    exported = [
+        ExportedPair(pair_id=row["id"], prompt_id=row["prompt"]["id"], split=row["split"])
+        for row in columns(source, ["id", "prompt.id", "split"]).to_pylist()
+    ]
+    writer.commit(0, to_table(exported, ExportedPair))
+    return writer.finish(counts={"in": len(exported), **rows})
+
+
+def make_policy(road: Road) -> Manifest | None:
+    """The policy trained on the dataset; None in all processes but the first."""
+    from dpo.step_log import StepRecord
+    from dpo.train_dpo import train_dpo
+
+    config, stage = road.plan.config, road.run.stage("dpo")
+    writer = road.begin("dpo", parts=1) if rank() == 0 else None
+    with road.progress.task("dpo", "steps") as task:
+        result = train_dpo(
+            road.run.stage("export").folder,
+            config.model,
+            config.dpo,
+            out=stage.folder,
+            seed=config.seed,
+            max_length=config.gate.max_length,
+            progress=lambda note, done, total: task.set(done, total, note),
+        )
+    if writer is None:
+        return None
+    for note in result.facts.get("health", ()):
+        road.progress.line(f"dpo: {note}")
+    writer.commit(0, to_table(result.steps, StepRecord))
+    return writer.finish(counts={"steps": len(result.steps)}, facts=result.facts)
+
+
+def make_evaluation(road: Road) -> Manifest:
+    """How the policy answers held-out prompts, compared with the SFT model."""
+    from curation.rewards.weighted import build_reward
+    from dpo.evaluate import evaluate
+    from dpo.summary import EvaluationRecord
+
+    config, run = road.plan.config, road.run
+    rewards = evaluation_rewards(config)
+    if not rewards:
+        raise ValueError("no reward judges the policy; expected evaluate.rewards or rank.rewards")
+    reward = build_reward(rewards, config.rank.abstain if config.rank else "renormalise")
+    base, policy = load_policies(config, run)
+    trained_on = _prompts_of(run, "train")
+    held_out, refused = _held_out(road, trained_on, base, policy)
+    check_judged(reward, held_out, road.progress)
+    writer = road.begin("evaluate", parts=1)
+    with road.progress.task("evaluate", "answers") as task:
+        result = evaluate(
+            held_out,
+            base,
+            policy,
+            reward,
+            config.evaluate,
+            seed=config.seed,
+            train_prompts=trained_on,
+            progress=task.set,
+        )
+    writer.commit(
+        0,
+        to_table(result.records, EvaluationRecord),
+        quarantine=to_table(refused, RefusedPrompt),
+    )
+    return writer.finish(
+        counts={"prompts": len(result.records), "quarantined": len(refused)},
+        reasons=Counter(item.code for item in refused),
+        facts=result.summary.model_dump(mode="json"),
+    )
+
+
+def load_policies(config: Config, run: RunFolder) -> tuple["Policy", "Policy"]:
+    """The SFT model and the policy trained from it, or the one that the config names.
+
+    An adapter on the plain SFT model shares its weights with it.
+
+    Raises:
+        ValueError: there is no policy.
+    """
+    from curation.models import load_policy, weights_hash
+
+    chosen = config.evaluate.policy
+    folder = Path(chosen) if chosen else run.stage("dpo").folder / "policy"
+    if not chosen and not folder.exists():
+        raise ValueError(
+            f"run '{run.path}' has no policy in '{folder}'; `pairwright dpo` trains it"
+        )
+    if not (folder / "adapter_config.json").is_file():
+        whole = {"path": chosen or str(folder), "adapter": None, "revision": None}
+        return load_policy(config.model), load_policy(config.model.model_copy(update=whole))
+    policy = load_policy(config.model.model_copy(update={"adapter": str(folder)}))
+    if config.model.adapter is not None:
+        return load_policy(config.model), policy
+    base = policy._replace(weights=weights_hash(config.model), name=config.model.path)
+    return base, policy
+
+
+def rank() -> int:
+    """The number of this process among those that torchrun started; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _held_out(
+    road: Road, trained_on: Sequence[Prompt], base: "Policy", policy: "Policy"
+) -> tuple[list[Prompt], list[RefusedPrompt]]:
+    """The prompts to evaluate on, and those that training saw or a model cannot be asked."""
+    from curation.prompts import load_prompts
+    from curation.validation.split import leaks
+
+    sources = road.plan.config.evaluate.prompts
+    prompts = load_prompts(sources).prompts if sources else _prompts_of(road.run, "test")
+    leaked = set(leaks(trained_on, prompts).leaked)
+    refused = [
+        RefusedPrompt(prompt_id=key, code="TRAINED_ON", message="a training pair asks the same")
+        for key in sorted(leaked)
+    ]
+    held_out = [prompt for prompt in prompts if prompt.id not in leaked]
+    for side in (base, policy):
+        held_out, cannot = askable(held_out, side, road.plan.config.evaluate.max_new_tokens)
+        refused += cannot
+    if refused:
+        road.progress.line(f"evaluate: {len(refused)} of {len(prompts)} prompts are left out")
+    return held_out, refused
+
+
+def _prompts_of(run: RunFolder, split: str) -> list[Prompt]:
+    """The prompts of the dataset's pairs in one split."""
+    exported = columns(run.stage("export"), ["prompt_id", "split"]).to_pylist()
+    wanted = dict.fromkeys(row["prompt_id"] for row in exported if row["split"] == split)
+    return list(StoredPrompts(run.stage("prompts")).of(wanted).values())
+
+
+def _card(run: RunFolder, rows: dict[str, int]) -> str:
+    """The dataset's card, with what the run counted on the way to it."""
+    from curation.formats.card import dataset_card
+
+    names = ("prompts", "generate", "rank", "aggregate", "pair", "validate")
+    stages = {name: run.stage(name).manifest() for name in names}
+    made = {name: manifest for name, manifest in stages.items() if manifest is not None}
+    counts = {name: manifest.counts for name, manifest in made.items()}
+    hashes = {
+        f"{name} {key}": digest
+        for name, manifest in made.items()
+        for key, digest in manifest.inputs.items()
+        if key not in made
+    }
+    reasons: Counter[str] = Counter()
+    for manifest in made.values():
+        reasons.update(manifest.reasons)
+    licences = columns(run.stage("prompts"), ["licence"])["licence"].unique().to_pylist()
+    return dataset_card(
+        run=run.path.name,
+        rows=rows,
+        hashes=hashes | {name: run.stage(name).digest() for name in made},
+        funnel={
+            "prompt rows read": counts["prompts"]["read"],
+            "prompts": counts["prompts"]["prompts"],
+            "candidates": counts["generate"]["candidates"],
+            "proposed pairs": counts["pair"]["proposals"],
+            "quarantined pairs": counts["validate"]["quarantined"],
+            "pairs": sum(rows.values()),
+        },
+        reasons=reasons,
+        licences=[licence for licence in licences if licence],
+    )

@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+from pairwright.doctor import examine
+
+
+def test_doctor_tells_versions_device_room_model_and_template(inputs: Path, pairwright) -> None:
+    told = pairwright("doctor", inputs / "run.yaml", "--json")
+
+    findings = {item["name"]: item for item in json.loads(told.out)}
+    assert {
+        "python",
+        "torch",
+        "transformers",
+        "trl",
+        "device",
+        "memory",
+        "run folder",
+        "cache",
+        "model",
+        "chat template",
+        "trainer keys",
+    } <= findings.keys()
+    assert findings["model"]["state"] == "ok"
+    assert "ends with '<|im_end|>'" in findings["chat template"]["detail"]
+    assert told.code == 0
+
+
+def test_doctor_needs_no_config() -> None:
+    names = [finding.name for finding in examine(None)]
+
+    assert "python" in names
+    assert "model" not in names
+
+
+def test_doctor_says_what_is_missing(inputs: Path, tmp_path: Path, pairwright) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        (inputs / "run.yaml").read_text().replace(str(inputs / "model"), str(tmp_path / "nothing"))
+    )
+
+    told = pairwright("doctor", config, "--json")
+
+    assert told.code == 1
+    missing = [item for item in json.loads(told.out) if item["state"] == "missing"]
+    assert [item["name"] for item in missing] == ["model"]
+    assert "does not exist" in missing[0]["detail"]
+    assert told.err == "pairwright: not ready: model\n"
+
+
+def test_doctor_sees_a_run_folder_that_is_a_file(inputs: Path, tmp_path: Path, pairwright) -> None:
+    config, file = tmp_path / "run.yaml", tmp_path / "file"
+    file.write_text("")
+    config.write_text((inputs / "run.yaml").read_text().replace(f"{inputs}/run", f"{file}/run"))
+
+    told = pairwright("doctor", config, "--json")
+
+    findings = {item["name"]: item for item in json.loads(told.out)}
+    assert findings["run folder"]["state"] == "missing"
+    assert "is a file" in findings["run folder"]["detail"]
