@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -178,6 +178,10 @@ def export(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="Where a FILE's dataset goes.")
     ] = None,
+    form: Annotated[
+        Literal["trl", "kto"],
+        typer.Option("--format", help="What a FILE's dataset holds: pairs, or labelled answers."),
+    ] = "trl",
     model: Model = None,
     fix: Fix = False,
     run_path: RunOption = None,
@@ -194,7 +198,7 @@ def export(
             "export", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
         )
     else:
-        commands.export_file(target, overrides, model, to, fix=fix, as_json=as_json)
+        commands.export_file(target, overrides, model, to, form=form, fix=fix, as_json=as_json)
 
 
 for _stage, _help in {

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -28,7 +28,7 @@ from pairwright.training import rank
 from schemas.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from pairwright.pair_files import CheckedFile
+    from pairwright.pair_files import CheckedFile, Exported
 
 
 def is_config(path: Path) -> bool:
@@ -91,7 +91,7 @@ def validate_file(
     output = Output(as_json=as_json)
     with output.working():
         checked = check_file(file, read_gate(overrides or (), model), fix=fix, out=out)
-    _print_checked(output, file, checked, {})
+    _print_checked(output, file, checked, None)
 
 
 def export_file(
@@ -100,6 +100,7 @@ def export_file(
     model: str | None,
     to: Path | None,
     *,
+    form: Literal["trl", "kto"],
     fix: bool,
     as_json: bool,
 ) -> None:
@@ -111,8 +112,8 @@ def export_file(
     with output.working():
         gate = read_gate(overrides or (), model)
         checked = check_file(file, gate, fix=fix, out=to)
-        rows = {} if checked.result.failed else export_checked(file, checked, to)
-    _print_checked(output, file, checked, rows)
+        exported = None if checked.result.failed else export_checked(file, checked, to, form)
+    _print_checked(output, file, checked, exported)
 
 
 def show(target: Path, *, as_json: bool) -> None:
@@ -233,7 +234,7 @@ def _print_made(
 
 
 def _print_checked(
-    output: Output, file: Path, checked: "CheckedFile", rows: dict[str, int]
+    output: Output, file: Path, checked: "CheckedFile", exported: "Exported | None"
 ) -> None:
     result = checked.result
     data = {
@@ -242,13 +243,14 @@ def _print_checked(
         "reasons": result.reasons,
         "warnings": result.warnings,
         "quarantine": str(checked.quarantine),
-        "dataset": rows or None,
+        "dataset": None if exported is None else exported.rows,
         "failed": result.failed,
     }
     views: list[RenderableType] = [Text(counted(result.counts))]
     if result.reasons:
         views.append(reason_table(result.reasons, result.counts["in"]))
     views += [Text(warning) for warning in result.warnings]
+    views += [Text(note) for note in (exported.notes if exported else ())]
     views.append(Text(f"quarantine: {checked.quarantine}"))
     output.result(data, *views)
     if result.failed:

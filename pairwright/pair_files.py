@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
@@ -65,15 +65,39 @@ def check_file(path: Path, gate: FileGate, *, fix: bool, out: Path | None) -> Ch
     return CheckedFile(result, quarantine)
 
 
-def export_checked(path: Path, checked: CheckedFile, folder: Path) -> dict[str, int]:
-    """Rows by split of the dataset that the file's pairs make in the folder, with its card."""
+class Exported(NamedTuple):
+    """The dataset that was made of a file."""
+
+    rows: dict[str, int]
+    """By split."""
+    notes: list[str]
+
+
+def export_checked(
+    path: Path, checked: CheckedFile, folder: Path, form: Literal["trl", "kto"]
+) -> Exported:
+    """The dataset that the file's pairs make in the folder, with its card."""
     from curation.formats.card import dataset_card
-    from curation.formats.trl import SPLITS, write_dataset
+    from curation.formats.trl import SPLITS, write_dataset, write_unpaired
 
     for split in SPLITS:
         with contextlib.suppress(FileNotFoundError):
             (folder / f"{split}.parquet").unlink()
-    rows = write_dataset(checked.result.pairs, folder)
+    notes = []
+    if form == "trl":
+        rows = write_dataset(checked.result.pairs, folder)
+    else:
+        unpaired = write_unpaired(checked.result.pairs, folder)
+        rows = unpaired.rows
+        notes.append(
+            f"{unpaired.desirable} desirable and {unpaired.undesirable} undesirable completions to "
+            f"train on; {unpaired.contradictory} that both won and lost are left out"
+        )
+        if unpaired.weights is not None:
+            notes.append(
+                f"for equal total weight set TRL's desirable_weight={unpaired.weights.desirable:g} "
+                f"and undesirable_weight={unpaired.weights.undesirable:g}"
+            )
     card = dataset_card(
         run=path.name,
         rows=rows,
@@ -82,4 +106,4 @@ def export_checked(path: Path, checked: CheckedFile, folder: Path) -> dict[str, 
         reasons=checked.result.reasons,
     )
     write_atomic(folder / "README.md", card.encode())
-    return rows
+    return Exported(rows, notes)

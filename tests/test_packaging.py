@@ -16,12 +16,3 @@ def test_each_package_comes_from_this_project_in_any_folder(package, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert Path(found.stdout.strip()) == ROOT / package / "__init__.py"
-
-
-def test_the_command_line_does_not_load_torch(tmp_path):
-    heavy = {"torch", "transformers", "trl", "datasets", "matplotlib"}
-    code = f"import sys, pairwright.cli; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert found.stdout.strip() == "[]"

@@ -460,6 +460,24 @@ def test_export_makes_a_dataset_of_a_file(tmp_path: Path, pairwright) -> None:
     assert (tmp_path / "set" / "README.md").exists()
 
 
+def test_export_for_kto_tells_the_weights_that_balance_the_labels(
+    tmp_path: Path, pairwright
+) -> None:
+    from datasets import load_dataset
+
+    rows = [{"prompt": "Name a bird.", "chosen": "A wren.", "rejected": f"{n}"} for n in range(3)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    done = pairwright("export", file, "--to", tmp_path / "set", "--format=kto", "test_share=0")
+
+    assert done.code == 0, done.err
+    assert "1 desirable and 3 undesirable" in done.out
+    assert "desirable_weight=3" in done.out
+    dataset = load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert sorted(dataset["label"]) == [False, False, False, True]
+
+
 def test_torchrun_trains_with_two_processes_and_one_writer(inputs: Path, run_copy: Path) -> None:
     done = subprocess.run(
         [
