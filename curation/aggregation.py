@@ -35,9 +35,10 @@ def aggregate_scores(
 ) -> Iterator[Ranking | Unranked]:
     """One conclusion for each prompt whose judgements answer the question, in their order.
 
-    Candidates are ranked by score, the highest first; equal scores share a dense rank, and a
-    candidate without a score is left out. Drafts and discarded answers do not count, and of one
-    annotator's answers the latest revision does. Judgements of one prompt must come together.
+    Candidates are ranked by score, the highest first; scores that are equal to 12 digits share a
+    dense rank, and a candidate without a score is left out. Drafts and discarded answers do not
+    count, and of one annotator's answers the latest revision does. Judgements of one prompt must
+    come together.
 
     Without `min_judgements` one annotator decides. With it, that many must have scored a candidate,
     on one scale; the mean of their scores ranks it. Fewer are no quorum: INCONCLUSIVE.
@@ -88,15 +89,21 @@ def _conclusion(
     used = {vote.judgement_id for cast in ranked.values() for vote in cast}
     if not means:
         return Unranked(prompt_id, "INCONCLUSIVE")
-    rank_of = {score: rank for rank, score in enumerate(sorted(set(means.values()))[::-1], 1)}
+    levels = sorted({_level(score) for score in means.values()}, reverse=True)
+    rank_of = {level: rank for rank, level in enumerate(levels, 1)}
     return Ranking(
         prompt_id=prompt_id,
         candidates=tuple(means),
-        ranks=tuple(rank_of[score] for score in means.values()),
+        ranks=tuple(rank_of[_level(score)] for score in means.values()),
         scores=tuple(means.values()),
         method="score" if min_judgements is None else "mean_score",
         judgement_ids=tuple(judgement.id for judgement in judgements if judgement.id in used),
     )
+
+
+def _level(score: float) -> float:
+    """The score without its last bits: sums that are equal on paper must not rank apart."""
+    return float(f"{score:.12g}")
 
 
 class _Vote(NamedTuple):

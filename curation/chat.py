@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from curation.said import first_difference, lost_text, says, texts
+from curation.said import begins, first_difference, lost_text, says, texts
 from curation.template import Template, TemplateError, TemplateReport
 from schemas.records import Completion, Message, Prompt
 
@@ -270,9 +270,12 @@ class ChatTemplate:
                 f"character {at} the prompt has {_quoted(before[at : at + 30])} and the "
                 f"conversation {_quoted(whole[at : at + 30])}",
             )
-        said = whole[len(before) - len(self._template.opening.prefill) :]
-        for _, _, text in texts(completion.messages):
-            if not says(said, text):
+        opening = self._template.opening
+        said = whole[len(before) - len(opening.prefill) :]
+        for turn, _, text in texts(completion.messages):
+            # A template that finds no end of a thought may write an empty one in front of it.
+            thinks = turn == 0 and opening.open_tag and text.lstrip().startswith(opening.open_tag)
+            if not (begins(said, text) if thinks else says(said, text)):
                 raise TemplateError(
                     "ANSWER_REWRITTEN",
                     f"{subject}: the chat template renders {_quoted(text)} as {_quoted(said)}; "

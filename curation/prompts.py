@@ -1,6 +1,5 @@
 """Prompts out of files and datasets: normalised, deduplicated, every other row accounted for."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curation.formats.files import open_rows
-from curation.formats.messages import RowError, type_name
+from curation.formats.json_values import RowError, as_json
 from curation.formats.prompt_rows import prompt_row
 from schemas.configs import PromptSource
 from schemas.records import Json, Prompt, Record, canonical_json, normalise
@@ -134,23 +133,8 @@ def _quarantined(label: str, row_id: str, row: Any, error: RowError) -> Quaranti
         row_id=row_id,
         code=error.code,
         message=str(error),
-        row=None if isinstance(row, RowError) else _as_json(row),
+        row=None if isinstance(row, RowError) else as_json(row),
     )
-
-
-def _as_json(value: Any) -> Any:
-    """The row as JSON can hold it: what JSON lacks (NaN, bytes, dates) becomes its text."""
-    if isinstance(value, Mapping):
-        return {str(key): _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    if (
-        value is None
-        or isinstance(value, str | int)
-        or (isinstance(value, float) and math.isfinite(value))
-    ):
-        return value
-    return f"{type_name(value)}: {value}"[:1000]
 
 
 def _refuse_useless(source: PromptSource, read: int, quarantined: Sequence[QuarantinedRow]) -> None:

@@ -32,6 +32,11 @@ def says(rendered: str, text: str) -> bool:
     return text in rendered or "".join(text.split()) in "".join(rendered.split())
 
 
+def begins(rendered: str, text: str) -> bool:
+    """Whether what was rendered begins with the text."""
+    return rendered.startswith(text) or "".join(rendered.split()).startswith("".join(text.split()))
+
+
 def lost_text(template: Template, prompt: Prompt, rendered: str) -> Said | None:
     """The first text, or called tool, that the rendered prompt lacks; None where it lacks none."""
     said = list(texts(prompt.messages))

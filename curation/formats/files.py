@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.formats.messages import RowError, type_name
+from curation.formats.json_values import RowError, type_name
 
 Row = dict[str, Any] | RowError
 """A row by column, or why it has no columns."""
@@ -72,12 +73,15 @@ def read_jsonl(file: Path, *, drop_torn_line: bool = False) -> Iterator[tuple[in
     """
     with _open(file, "rb") as stream:
         for number, line in enumerate(stream, start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+            # Joined files have a byte order mark in the middle, too.
+            line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             try:
-                value = json.loads(line.decode())
+                value = _parsed(line.decode())
+            except RowError as error:
+                yield number, error
+                continue
             except (ValueError, RecursionError) as error:
                 if drop_torn_line and not line.endswith(b"\n"):
                     warnings.warn(f"'{file}' line {number} is torn and left out", stacklevel=2)
@@ -90,7 +94,9 @@ def _json_array_rows(file: Path) -> Iterator[tuple[int, Row]]:
     with _open(file, "rb") as stream:
         data = stream.read()
     try:
-        values = json.loads(data.decode("utf-8-sig"))
+        values = _parsed(data.decode("utf-8-sig"))
+    except RowError as error:
+        raise ValueError(f"'{file}' cannot be read: {error}") from None
     except json.JSONDecodeError as error:
         raise ValueError(_broken(file, error.lineno, error)) from None
     except UnicodeDecodeError as error:
@@ -104,7 +110,7 @@ def _csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
     with _open(file, "r", encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
-            header = next(reader, [])
+            header = [name.strip() for name in next(reader, [])]
             if len(set(header)) != len(header):
                 raise ValueError(f"'{file}' names a column twice in its first line")
             number = 0
@@ -203,6 +209,19 @@ def _decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
 
         return decode_struct
     return None
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of two values under one key Python's own would drop the first unseen."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, count),) = Counter(key for key, _ in pairs).most_common(1)
+        raise RowError("BAD_ROW", f"the key '{key}' stands {count} times in one object")
+    return found
 
 
 def _row(value: Any) -> Row:

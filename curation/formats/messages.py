@@ -2,9 +2,11 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from curation.formats.json_values import RowError, type_name
+from curation.formats.visible import is_visible
 
 _ROLES = {
     "system": "system",
@@ -16,22 +18,15 @@ _ROLES = {
     "tool": "tool",
 }
 _TEXT_KEYS = ("name", "tool_call_id", "reasoning_content")
-
-
-class RowError(ValueError):
-    """A row that cannot be used; `code` is the reason it is quarantined under."""
-
-    def __init__(self, code: str, message: str) -> None:
-        # A message may quote the row, and what is wrong with the row may be half a character.
-        super().__init__(message.encode("utf-8", "replace").decode())
-        self.code = code
+_SYSTEM_COLUMNS = ("system", "system_prompt")
 
 
 def normalise_messages(value: Any, *, role: str = "user") -> list[dict[str, Any]]:
     """The messages as `Message.to_dict()` writes them: role and content, other keys where set.
 
-    Takes OpenAI messages, ShareGPT turns (`from`, `value`) and plain text, which becomes one
-    message of `role`. A null key counts as an absent one; nulls inside tool arguments stay.
+    Takes OpenAI messages, ShareGPT turns (`from`, `value`), one such message by itself, and plain
+    text, which becomes one message of `role`. A null key counts as an absent one; nulls inside tool
+    arguments stay.
 
     Raises:
         RowError: BAD_MESSAGE, UNKNOWN_ROLE, UNSUPPORTED_CONTENT or BAD_TOOL_CALL; the message
@@ -39,6 +34,8 @@ def normalise_messages(value: Any, *, role: str = "user") -> list[dict[str, Any]
     """
     if isinstance(value, str):
         return [{"role": role, "content": value}]
+    if isinstance(value, dict):
+        return [_message(value)]
     if not isinstance(value, list):
         raise RowError(
             "BAD_MESSAGE", f"expected text or a list of messages, found {type_name(value)}"
@@ -70,56 +67,35 @@ def normalise_tools(value: Any) -> list[dict[str, Any]] | None:
     return value
 
 
-def check_storable(value: Any) -> None:
-    """Refuse what no JSON, Parquet or labelling server can hold.
+def with_system_text(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> list[Any]:
+    """The messages after the system text that the row keeps in a column of its own.
 
     Raises:
-        RowError: BAD_UNICODE (a lone surrogate), NUL_CHARACTER (damaged text: no text that a
-            person typed has one, and databases refuse it), BAD_NUMBER (NaN, infinity or more than
-            64 bits) or NOT_JSON (bytes, dates).
+        RowError: BAD_MESSAGE, where a message holds another system text.
     """
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            check_storable(key)
-            check_storable(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            check_storable(item)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise RowError("BAD_NUMBER", f"{value} is not a number that JSON has")
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise RowError("BAD_NUMBER", f"{value} does not fit 64 bits; write it as text")
-    elif value is not None:
-        raise RowError("NOT_JSON", f"{type_name(value)} is nothing that JSON can hold")
+    texts = (row.get(name) for name in _SYSTEM_COLUMNS)
+    text = next((text for text in texts if isinstance(text, str) and is_visible(text)), None)
+    said = [message["content"] for message in messages if message["role"] == "system"]
+    if text is None or said == [text]:
+        return messages
+    if said:
+        raise RowError("BAD_MESSAGE", "one system text is in a column, another in the messages")
+    return [{"role": "system", "content": text}, *messages]
 
 
-def type_name(value: Any) -> str:
-    """What a reader of a JSON file calls the value."""
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "text", bool: "a boolean"}
-    if value is None:
-        return "null"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "a number"
-    return names.get(type(value), f"a {type(value).__name__}")
+def check_asks(messages: list[dict[str, Any]]) -> None:
+    """Refuse a prompt that asks nothing: an empty turn, or none that says anything.
 
-
-def _check_text(text: str) -> None:
-    if "\0" in text:
-        raise RowError(
-            "NUL_CHARACTER", f"a NUL character at position {text.index(chr(0))} of a text"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RowError(
-            "BAD_UNICODE",
-            f"half a surrogate pair (U+{ord(text[error.start]):04X}) at position {error.start} "
-            "of a text",
-        ) from None
+    Raises:
+        RowError: EMPTY_PROMPT.
+    """
+    says = [is_visible(message.get("content") or "") for message in messages]
+    for index, message in enumerate(messages):
+        said = says[index] or message.get("tool_calls")
+        if not said and message["role"] in ("user", "assistant"):
+            raise RowError("EMPTY_PROMPT", f"message {index} ({message['role']}) is empty")
+    if not any(says):
+        raise RowError("EMPTY_PROMPT", "no message says anything")
 
 
 def _message(item: Any) -> dict[str, Any]:

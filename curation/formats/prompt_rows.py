@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from curation.formats.json_values import RowError, check_storable, json_list
 from curation.formats.messages import (
-    RowError,
-    check_storable,
+    check_asks,
     normalise_messages,
     normalise_tools,
+    with_system_text,
 )
 from schemas.arrow import first_error
 from schemas.configs import PromptSource
@@ -43,7 +44,7 @@ def prompt_row(row: dict[str, Any], source: PromptSource, *, name: str) -> Promp
     if asked == "" or asked == []:
         raise RowError("EMPTY_PROMPT", f"'{column}' is empty")
     fields: dict[str, Any] = {
-        "messages": normalise_messages(asked),
+        "messages": with_system_text(normalise_messages(asked), row),
         "tools": normalise_tools(row.get("tools")),
         "answer": _answer(row),
         "instructions": _instructions(row),
@@ -95,12 +96,7 @@ def _check_turns(messages: list[dict[str, Any]]) -> None:
             "the conversation ends with an assistant message, so nothing is asked; drop that "
             "message, or name another column (column: ...)",
         )
-    for index, message in enumerate(messages):
-        says_nothing = not (message["content"] or "").strip() and "tool_calls" not in message
-        if says_nothing and message["role"] in ("user", "assistant"):
-            raise RowError("EMPTY_PROMPT", f"message {index} ({message['role']}) is empty")
-    if not any((message["content"] or "").strip() for message in messages):
-        raise RowError("EMPTY_PROMPT", "no message says anything")
+    check_asks(messages)
 
 
 def _answer(row: dict[str, Any]) -> Any:
@@ -118,7 +114,7 @@ def _answer(row: dict[str, Any]) -> Any:
 
 def _instructions(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The verifiable instructions: a list of name and kwargs, or IFEval's two columns."""
-    listed, names = _json_list(row, "instructions"), _json_list(row, "instruction_id_list")
+    listed, names = json_list(row.get("instructions")), json_list(row.get("instruction_id_list"))
     if listed is not None:
         for item in listed:
             if not (isinstance(item, dict) and isinstance(item.get("name"), str)):
@@ -128,7 +124,7 @@ def _instructions(row: dict[str, Any]) -> list[dict[str, Any]]:
         names = [item["name"] for item in listed]
         arguments = [item.get("kwargs") for item in listed]
     elif names is not None:
-        arguments = _json_list(row, "kwargs") or [None] * len(names)
+        arguments = json_list(row.get("kwargs")) or [None] * len(names)
         if len(arguments) != len(names) or not all(isinstance(name, str) for name in names):
             raise RowError(
                 "BAD_INSTRUCTIONS",
@@ -157,19 +153,8 @@ def _kwargs(value: Any) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None}
 
 
-def _json_list(row: dict[str, Any], column: str) -> list[Any] | None:
-    """The column's list, also where it is JSON text; None for anything else."""
-    value = row.get(column)
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, list) else None
-
-
 def _tags(row: dict[str, Any]) -> list[str]:
-    listed = _json_list(row, "tags")
+    listed = json_list(row.get("tags"))
     if listed is not None:
         return [str(tag) for tag in listed if tag is not None]
     tag = _text(row, "tags")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from curation.formats.files import read_rows
-from curation.formats.messages import RowError
+from curation.formats.json_values import RowError
 from curation.formats.parquet import row_spool, write_rows
 from schemas.records import PreferencePair
 

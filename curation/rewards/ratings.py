@@ -3,7 +3,10 @@
 import math
 import re
 
-_NUMBER = r"(?<![\w.,/-])(-?\d+(?:\.\d+)?)(?!\d|%|[.,]\d|\s?[-–]\s?\d)(?:\s*(?:/|out of)\s*(\d+))?"
+_NUMBER = (
+    r"(?<![\w.,/-])(-?\d+(?:\.\d+)?)(?!\d|%|[eE]\d|[.,]\d|\s?[-–]\s?\d)"
+    r"(?:\s*(?:/|out of)\s*(\d+))?"
+)
 _CUE = r"(?:score|rating|rate|grade)[\"'*_]*\s*(?:is|of|as|it)?\s*[:=]?[\s\"'*_\[(]*"
 
 _PLACES = (

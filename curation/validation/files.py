@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from curation.formats.json_values import RowError
+from curation.formats.rated import number_of, rated_answers
 from curation.formats.rows import RawFileRow, preference_rows
-from curation.validation.preference import rating_mismatch
 from curation.validation.row import Failure, RawRow
 
 _RATING_COLUMNS = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
 )
 
 
@@ -24,24 +27,28 @@ def rows_from_file(path: Path, *, fix: bool = False) -> Iterator[RawRow]:
     puts U+FFFD in the place of half characters.
 
     Raises:
-        ValueError: the file cannot be read.
+        ValueError: the file cannot be read, or is empty.
     """
+    empty = True
     for row in preference_rows(path, fix=fix):
+        empty = False
         yield _raw_row(row, path.name)
+    if empty:
+        raise ValueError(f"'{path}' has no rows; expected one preference or more")
 
 
 def _raw_row(row: RawFileRow, source: str) -> RawRow:
     extra = row.extra
-    weight = _number(extra.get("weight"))
+    weight = number_of(extra.get("weight"))
     raw = RawRow(
         row_id=row.row_id,
         prompt=row.prompt,
         chosen=row.chosen,
         rejected=row.rejected,
         tools=row.tools,
-        p_chosen=_number(extra.get("p_chosen")),
+        p_chosen=number_of(extra.get("p_chosen")),
         weight=1.0 if weight is None else weight,
-        margin=_number(extra.get("margin")),
+        margin=number_of(extra.get("margin")),
         source=source,
         error=None if row.error is None else Failure(*row.error),
     )
@@ -50,27 +57,18 @@ def _raw_row(row: RawFileRow, source: str) -> RawRow:
 
 def _rated(row: RawRow, extra: Mapping[str, Any]) -> RawRow:
     """The row with the ratings of chosen and rejected, where the file has them."""
-    ratings, answers = extra.get("ratings"), extra.get("generations")
-    if isinstance(ratings, list) and isinstance(answers, list):
+    try:
+        rated = rated_answers(extra)
+    except RowError as error:
+        return replace(row, error=Failure(error.code, str(error)))
+    if rated is not None:
         # distilabel keeps its ratings in the order of the answers, whichever of them was chosen.
-        if len(ratings) != len(answers):
-            return replace(row, error=rating_mismatch(len(answers), len(ratings)))
-        by_text = {str(answer): rating for answer, rating in zip(answers, ratings, strict=True)}
+        by_text = {str(answer): rating for answer, rating in zip(*rated, strict=True)}
         texts = [str(side[-1].get("content")) for _, side in row.sides()]
         if all(text in by_text for text in texts):
-            return replace(row, ratings=[_number(by_text[text]) for text in texts])
+            return replace(row, ratings=[number_of(by_text[text]) for text in texts])
     for names in _RATING_COLUMNS:
-        found = [_number(extra.get(name)) for name in names]
+        found = [number_of(extra.get(name)) for name in names]
         if any(rating is not None for rating in found):
             return replace(row, ratings=found)
     return row
-
-
-def _number(value: Any) -> Any:
-    """The number that a text holds, as every CSV cell is text; an empty cell is None."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value) if value.strip() else None
-    except ValueError:
-        return value

@@ -48,6 +48,7 @@ _ROW_CHECKS = (
     structure.unknown_role,
     text.empty_completion,
     structure.no_shared_prompt,
+    text.empty_prompt,
     structure.history_differs,
     structure.prompt_repeated,
     structure.last_role,
@@ -115,6 +116,7 @@ class Gate:
         if self._chat is not None:
             tokens = TokenChecks(self._chat, self._config.max_length)
         total = 0
+        marked: dict[int, tuple[str, str]] = {}
         passed: dict[int, tuple[str, PairProposal]] = {}
         quarantined: dict[int, Quarantined] = {}
         for batch in _batches(enumerate(rows), _BATCH_ROWS):
@@ -126,6 +128,9 @@ class Gate:
                     quarantined[index] = row.quarantined(outcome)
                 else:
                     checked[index] = (row.row_id, outcome)
+                    marker = text.turn_marker(row)
+                    if marker is not None:
+                        marked[index] = (row.row_id, marker)
             if tokens is not None:
                 failures = tokens.failures([proposal for _, proposal in checked.values()])
                 found = dict(zip(checked, failures, strict=True))
@@ -133,9 +138,12 @@ class Gate:
             passed |= checked
         for find in _GROUP_CHECKS:
             _move(passed, quarantined, find({at: _edge(*row) for at, row in passed.items()}))
+        markers = [found for index, found in marked.items() if index in passed]
         # Each proposal goes as its pair comes, so that memory holds one of the two.
         pairs = [self._pair(passed.pop(index)[1]) for index in list(passed)]
-        warnings = self._warnings(pairs) + (tokens.warnings() if tokens is not None else [])
+        warnings = self._warnings(pairs, markers)
+        if tokens is not None:
+            warnings += tokens.warnings()
         splits = Counter(pair.split for pair in pairs)
         return GateResult(
             pairs=pairs,
@@ -170,11 +178,19 @@ class Gate:
         split = split_of(proposal.prompt.group, self._seed, self._config.test_share)
         return PreferencePair(**fields, split=split)
 
-    def _warnings(self, pairs: Sequence[PreferencePair]) -> list[str]:
+    def _warnings(
+        self, pairs: Sequence[PreferencePair], markers: Sequence[tuple[str, str]]
+    ) -> list[str]:
         warnings = []
         if self._config.token_checks and self._chat is None:
             warnings.append(
                 "TOKENS_UNCHECKED: no chat template was given, so no row's tokens were checked"
+            )
+        if markers:
+            row_id, marker = markers[0]
+            warnings.append(
+                f"ALREADY_RENDERED: {len(markers)} rows hold a chat template's markers as text, "
+                f"'{row_id}' first ({marker}); expected text to which no template has been applied"
             )
         splits = {pair.split for pair in pairs}
         if splits == {"test"}:

@@ -1,11 +1,11 @@
 """Checks on the preference itself, of one row and among the rows of one prompt."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from curation.validation.row import Failure, RawRow, rated_margin
+from curation.formats.rated import is_number
+from curation.validation.row import Failure, RawRow, rated_margin, rating_difference
 
 
 class Edge(NamedTuple):
@@ -20,13 +20,9 @@ def rating_count(row: RawRow) -> Failure | None:
     """There are not as many ratings as answers."""
     if row.ratings is None or len(row.ratings) == 2:
         return None
-    return rating_mismatch(2, len(row.ratings))
-
-
-def rating_mismatch(answers: int, ratings: int) -> Failure:
     return Failure(
         "RATING_COUNT_MISMATCH",
-        f"the row has {answers} answers but {ratings} ratings; expected one rating an answer",
+        f"the row has 2 answers but {len(row.ratings)} ratings; expected one rating an answer",
     )
 
 
@@ -39,8 +35,10 @@ def bad_number(row: RawRow) -> Failure | None:
     if row.p_chosen is not None:
         numbers.append(("p_chosen", row.p_chosen))
     for name, value in numbers:
-        if not _is_number(value):
+        if not is_number(value):
             return Failure("BAD_NUMBER", f"{name} is {value!r}; expected a finite number")
+    if row.ratings is not None and not is_number(rating_difference(row)):
+        return Failure("BAD_NUMBER", "the ratings lie further apart than a number can say")
     if row.weight <= 0:
         return Failure("BAD_NUMBER", f"weight is {row.weight}; expected more than 0")
     if row.p_chosen is not None and not 0 <= row.p_chosen <= 1:
@@ -50,9 +48,9 @@ def bad_number(row: RawRow) -> Failure | None:
 
 def reversed_sides(row: RawRow) -> Failure | None:
     """What is known of the two sides says that rejected is the better one."""
-    margin = rated_margin(row)
-    if margin is not None and margin < 0:
-        found = f"the margin is {margin:g}"
+    lowest = min(_margins(row), default=0)
+    if lowest < 0:
+        found = f"the margin is {lowest:g}"
     elif row.p_chosen is not None and row.p_chosen < 0.5:
         found = f"p_chosen is {row.p_chosen:g}"
     else:
@@ -62,7 +60,7 @@ def reversed_sides(row: RawRow) -> Failure | None:
 
 def tie(row: RawRow) -> Failure | None:
     """The two sides are rated alike, or a coin could tell them apart."""
-    if rated_margin(row) == 0:
+    if 0 in _margins(row):
         return Failure("TIE", "chosen and rejected are rated alike; a tie is no preference")
     if row.p_chosen == 0.5:
         return Failure("TIE", "p_chosen is 0.5; a tie is no preference")
@@ -102,8 +100,8 @@ def contradictions(edges: Mapping[int, Edge]) -> dict[int, Failure]:
         if against:
             failures[key] = Failure(
                 "CONTRADICTION",
-                f"row '{edge.row_id}' prefers the answer that {_rows(against)} rejects, and the "
-                "other way round; aggregate the votes first",
+                f"row '{edge.row_id}' and {_rows(against)} prefer the same two answers in opposite "
+                "order; aggregate the votes first",
             )
     return failures
 
@@ -157,11 +155,9 @@ def duplicates(edges: Mapping[int, Edge]) -> dict[int, Failure]:
     return failures
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is a finite number; true and false are none, nor is what no float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= sys.float_info.max
+def _margins(row: RawRow) -> list[Any]:
+    """All that is known of by how much chosen is better: the own margin, that of the ratings."""
+    return [known for known in (row.margin, rating_difference(row)) if known is not None]
 
 
 def _rows(row_ids: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
 """A row as the gate reads it: raw messages, nothing promised, nothing repaired."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Literal, NamedTuple
 
+from curation.formats.json_values import as_json
 from schemas.records import (
     Candidate,
     Completion,
@@ -121,7 +121,7 @@ class RawRow:
             row_id=self.row_id,
             code=failure.code,
             message=printable(failure.message),
-            row=_plain({key: value for key, value in row.items() if value is not None}),
+            row=as_json({key: value for key, value in row.items() if value is not None}),
         )
 
 
@@ -150,24 +150,18 @@ def row_from_proposal(row_id: str, proposal: PairProposal) -> RawRow:
 
 def rated_margin(row: RawRow) -> Any:
     """The row's margin: its own, else the difference of its two ratings, else None."""
-    if row.margin is None and row.ratings is not None:
-        return row.ratings[0] - row.ratings[1]
-    return row.margin
+    return rating_difference(row) if row.margin is None else row.margin
+
+
+def rating_difference(row: RawRow) -> Any:
+    """The rating of chosen minus that of rejected; None where the row has no ratings."""
+    if row.ratings is None:
+        return None
+    chosen, rejected = row.ratings
+    # Ratings that are equal on paper may differ in the last bits of their sums.
+    return 0.0 if math.isclose(chosen, rejected, rel_tol=1e-12) else chosen - rejected
 
 
 def printable(text: str) -> str:
     """The text with half characters escaped, so that it can be written anywhere."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON can hold it; what JSON has no form for becomes its text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return value.isoformat() if isinstance(value, date) else str(value)

@@ -1,13 +1,20 @@
 """Checks on the text of a row: can it be written, is there anything to read, is it plain text."""
 
+import json
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from curation.formats.messages import RowError, check_storable
+from curation.formats.json_values import RowError, check_storable
+from curation.formats.messages import check_asks
+from curation.formats.visible import is_visible, without_unseen_ends
 from curation.validation.row import Failure, Messages, RawRow
 
-_UNSEEN = {"Cc", "Cf", "Zs", "Zl", "Zp"}
-"""Unicode categories that show nothing: controls, zero-width and other format signs, spaces."""
+_TURN_MARKER = re.compile(
+    r"<\|(?:im_start|start_header_id|user|assistant)\|>|<start_of_turn>|\[/INST\]|<｜Assistant｜>"
+)
+"""How the chat templates of well-known model families begin a turn."""
 
 
 def unstorable(row: RawRow) -> Failure | None:
@@ -20,20 +27,29 @@ def unstorable(row: RawRow) -> Failure | None:
     return None
 
 
+def empty_prompt(row: RawRow) -> Failure | None:
+    """The prompt asks nothing: a turn without visible text, or none with any."""
+    try:
+        check_asks(row.prompt)
+    except RowError as error:
+        return Failure(error.code, f"the prompt's {error}; expected a question to answer")
+    return None
+
+
 def empty_completion(row: RawRow) -> Failure | None:
     """A side says nothing: no message, or a last one without visible text or tool call."""
     for name, messages in row.sides():
         if not messages:
             return Failure("EMPTY_COMPLETION", f"{name} has no message; expected an answer")
         last = messages[-1]
-        if not last.get("tool_calls") and not _is_visible(last.get("content") or ""):
+        if not last.get("tool_calls") and not is_visible(last.get("content") or ""):
             text = ascii(last.get("content"))
             return Failure("EMPTY_COMPLETION", f"{name} is {text}; expected an answer to read")
     return None
 
 
 def identical_sides(row: RawRow) -> Failure | None:
-    """Chosen and rejected are the same, white space around the text aside."""
+    """Chosen and rejected read the same, white space and zero-width signs around them aside."""
     if _compared(row.chosen) != _compared(row.rejected):
         return None
     return Failure("IDENTICAL_SIDES", "chosen and rejected are the same text; expected two answers")
@@ -48,7 +64,7 @@ def special_token(row: RawRow, markers_in: Callable[[str], Sequence[str]]) -> Fa
     """
     for name, part in (("prompt", row.prompt), *row.sides()):
         for index, message in enumerate(part):
-            markers = markers_in(message.get("content") or "")
+            markers = markers_in(_all_text(message))
             if markers and name in row.sampled:
                 return Failure(
                     "SPECIAL_TOKEN_SAMPLED",
@@ -63,16 +79,35 @@ def special_token(row: RawRow, markers_in: Callable[[str], Sequence[str]]) -> Fa
     return None
 
 
-def _is_visible(text: str) -> bool:
-    return any(unicodedata.category(character) not in _UNSEEN for character in text)
+def turn_marker(row: RawRow) -> str | None:
+    """A marker of some chat template in a text of the row, whichever model it belongs to."""
+    for part in (row.prompt, row.chosen, row.rejected):
+        for message in part:
+            found = _TURN_MARKER.search(_all_text(message))
+            if found:
+                return found[0]
+    return None
+
+
+def _all_text(message: dict[str, Any]) -> str:
+    """What a template may write of the message: content, reasoning, tool calls."""
+    written = [message.get("content"), message.get("reasoning_content")]
+    if message.get("tool_calls"):
+        written.append(json.dumps(message["tool_calls"], ensure_ascii=False))
+    return "\n".join(text for text in written if text)
 
 
 def _compared(messages: Messages) -> Messages:
     return [
         {
-            key: value.strip() if key == "content" and isinstance(value, str) else value
+            key: _as_read(value) if key == "content" and isinstance(value, str) else value
             for key, value in message.items()
             if value is not None and value != []
         }
         for message in messages
     ]
+
+
+def _as_read(text: str) -> str:
+    """The text as a reader sees it: composed characters, one kind of line end, no unseen ends."""
+    return without_unseen_ends(unicodedata.normalize("NFC", text).replace("\r\n", "\n"))

@@ -159,3 +159,8 @@ def test_the_order_of_the_judges_does_not_matter(votes: list[dict[str, Any]], ra
         assert other == straight
     else:
         assert ranks(other) == ranks(straight)
+
+
+def test_scores_that_differ_by_the_last_bits_of_a_sum_share_a_rank() -> None:
+    ranking = one(judgement({"a": 0.1 + 0.2, "b": 0.3, "c": 0.3 - 1e-9}))
+    assert ranks(ranking) == {"a": 1, "b": 1, "c": 2}

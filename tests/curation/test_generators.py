@@ -1,14 +1,17 @@
 """Sampling from a real (tiny) model: padding, settings, resume, and what a candidate remembers."""
 
+import logging
 import random
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.generators import TransformersGenerator
-from schemas.configs import SamplingConfig
+from curation.models import load_policy
+from schemas.configs import ModelConfig, SamplingConfig
 from schemas.records import Message, Prompt
 
 SHORT = SamplingConfig(temperature=1.0, max_new_tokens=12)
@@ -163,3 +166,27 @@ def test_a_prompt_that_ends_in_the_pad_token_keeps_its_attention(tiny_policy):
 def test_a_prompt_that_does_not_fit_the_model_is_named(tiny_policy):
     with pytest.raises(ValueError, match="does not fit the model's"):
         sample(tiny_policy, [prompt("very long " * 600)])
+
+
+def test_a_prompt_whose_last_token_is_the_pad_token_is_no_padding(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    policy = load_policy(ModelConfig(path=str(tiny_model_folder), chat_template=template))
+    policy.tokenizer.pad_token = policy.tokenizer.eos_token
+    prompts = [prompt("a"), prompt("a longer one")]
+    assert policy.chat.prompt_ids(prompts[0])[-1] == policy.tokenizer.pad_token_id
+    heard: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = heard.append
+    logging.getLogger("transformers").addHandler(listener)
+    try:
+        together = sample(policy, prompts, sampling=GREEDY, n=1)
+    finally:
+        logging.getLogger("transformers").removeHandler(listener)
+    assert not heard
+    for asked in prompts:
+        assert sample(policy, [asked], sampling=GREEDY, n=1)[asked.id] == together[asked.id]

@@ -104,3 +104,15 @@ def test_a_plain_answer_renders_as_it_was_sampled(
     assert report.eos == eos
     assert report.supports_system == (name != "gemma")
     assert report.writes_date == (name == "llama3_2")
+
+
+@pytest.mark.parametrize(
+    ("name", "sampled"),
+    [("qwen3_6", "half a thought"), ("qwen3_8", "half a thought"), ("qwen3", "<think>\nhalf a")],
+)
+def test_a_thought_without_an_end_is_refused_rather_than_put_behind_an_empty_one(
+    chat_of: ChatOf, name: str, sampled: str
+) -> None:
+    with pytest.raises(TemplateError) as caught:
+        rendered(chat_of(name), sampled)
+    assert caught.value.code == "ANSWER_REWRITTEN"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.formats.visible import is_visible
 from curation.prompts import LoadedPrompts, QuarantinedRow, load_prompts
 from schemas.arrow import from_table, to_table
 from schemas.configs import PromptSource
@@ -303,7 +304,7 @@ def test_every_row_is_kept_or_quarantined_and_no_group_is_kept_twice(
     wanted = {
         Prompt.model_validate({"messages": [{"role": "user", "content": text}]}).group
         for text in prompts
-        if text.strip() and "\0" not in text
+        if is_visible(text) and "\0" not in text
     }
     assert set(groups) == wanted
 
@@ -343,3 +344,24 @@ def test_real_reference_answers_belong_to_what_is_asked() -> None:
     bench = load_prompts([PromptSource(path=str(DATA / "mtbench_questions.jsonl"))])
     assert sum(prompt.answer is not None for prompt in bench.prompts) == 39
     assert [n for key, n in bench.counts.items() if key.endswith(": first turn only")] == [80]
+
+
+def test_a_system_text_in_a_column_of_its_own_is_never_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    rows = [
+        {"system": "Be brief.", "prompt": "Hi"},
+        {"system_prompt": "Be brief.", "messages": [{"role": "user", "content": "Ho"}]},
+        {"system": "", "question": "Hum"},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_prompts([PromptSource(path=str(file))])
+    said = [[message.content for message in prompt.messages] for prompt in loaded.prompts]
+    assert said == [["Be brief.", "Hi"], ["Be brief.", "Ho"], ["Hum"]]
+
+
+def test_a_prompt_that_only_looks_different_is_the_same_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    texts = ["Name a fish", "name  a fish\u200b", "Name a\r\nfish", "\u200b"]
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    loaded = load_prompts([PromptSource(path=str(file))])
+    assert loaded.reasons == {"DUPLICATE_PROMPT": 2, "EMPTY_PROMPT": 1}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.formats.files import open_rows, read_jsonl, read_rows
-from curation.formats.messages import RowError
+from curation.formats.json_values import RowError
 
 BOM = b"\xef\xbb\xbf"
 
@@ -222,3 +222,24 @@ def test_a_name_that_is_neither_here_nor_a_dataset_is_one_sentence() -> None:
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected \.jsonl"):
         read_rows(write(tmp_path / "a.xlsx", "x"))
+
+
+def test_a_byte_order_mark_between_joined_files_is_no_part_of_a_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", b'{"a": 1}\n' + BOM + b'{"a": 2}\n')
+    assert list(read_rows(file)) == [(1, {"a": 1}), (2, {"a": 2})]
+
+
+def test_spaces_around_a_column_name_are_no_part_of_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "prompt, chosen\na, b\n")
+    assert list(read_rows(file)) == [(1, {"prompt": "a", "chosen": " b"})]
+
+
+def test_a_key_that_stands_twice_is_never_dropped_unseen(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.jsonl", '{"a": {"b": 1, "b": 2}}\n{"a": 2}\n')
+    (_, bad), (_, good) = read_rows(lines)
+    assert isinstance(bad, RowError)
+    assert str(bad) == "the key 'b' stands 2 times in one object"
+    assert good == {"a": 2}
+    listed = write(tmp_path / "a.json", '[{"a": 1, "a": 2}]')
+    with pytest.raises(ValueError, match=r"a\.json' cannot be read: the key 'a' stands 2 times"):
+        list(read_rows(listed))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.formats.json_values import RowError
 from curation.formats.messages import (
-    RowError,
-    check_storable,
+    check_asks,
     normalise_messages,
     normalise_tools,
 )
@@ -131,28 +131,6 @@ def test_tools_are_read_from_a_list_or_its_json_text() -> None:
             normalise_tools(bad)
 
 
-@pytest.mark.parametrize(
-    ("value", "code"),
-    [
-        ("half \ud83c", "BAD_UNICODE"),
-        ({"\udf78": 1}, "BAD_UNICODE"),
-        (["a\0b"], "NUL_CHARACTER"),
-        ({"x": float("nan")}, "BAD_NUMBER"),
-        ([float("-inf")], "BAD_NUMBER"),
-        (2**63, "BAD_NUMBER"),
-        (b"bytes", "NOT_JSON"),
-    ],
-)
-def test_what_cannot_be_stored_has_a_code(value: Any, code: str) -> None:
-    with pytest.raises(RowError) as caught:
-        check_storable(value)
-    assert caught.value.code == code
-
-
-def test_ordinary_json_can_be_stored() -> None:
-    check_storable({"a": [1, -2.5, True, None, "\U0001f378", "{'action: string}"]})
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
@@ -188,3 +166,22 @@ def test_normalised_messages_are_what_the_record_gives_back(value: list[dict[str
     normalised = normalise_messages(value)
     assert normalised == [Message(**message).to_dict() for message in value]
     assert normalise_messages(normalised) == normalised
+
+
+def test_one_message_by_itself_is_a_list_of_one() -> None:
+    plain = [{"role": "assistant", "content": "x"}]
+    assert normalise_messages({"role": "assistant", "content": "x"}) == plain
+    assert normalise_messages({"from": "gpt", "value": "x"}) == plain
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b", "\u3164"])
+def test_a_prompt_with_an_empty_turn_asks_nothing(text: str) -> None:
+    for messages in (
+        [{"role": "user", "content": text}],
+        [{"role": "system", "content": "s"}, {"role": "user", "content": text}],
+        [{"role": "system", "content": text}],
+    ):
+        with pytest.raises(RowError) as caught:
+            check_asks(messages)
+        assert caught.value.code == "EMPTY_PROMPT"
+    check_asks([{"role": "system", "content": text}, {"role": "user", "content": "q"}])

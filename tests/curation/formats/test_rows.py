@@ -1,5 +1,6 @@
 """Preference rows out of anybody's file."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,11 @@ def test_half_a_surrogate_pair_is_an_error_or_a_replacement_character(rows_of: A
         ),
         ({"prompt": "q", "chosen": "x", "rejected": "y", "tools": "f()"}, "BAD_TOOLS"),
         ({"prompt": "q", "chosen": "x\0", "rejected": "y"}, "NUL_CHARACTER"),
-        ({"instruction": "q", "generations": ["x", "y"], "ratings": [1, 5, 3]}, "MISSING_COLUMN"),
+        ({"instruction": "q", "generations": ["x", "y"]}, "MISSING_COLUMN"),
+        ({"generations": ["x", "y"], "ratings": [1, 5, 3]}, "RATING_COUNT_MISMATCH"),
+        ({"instruction": "q", "generations": ["x", "y"], "ratings": [3, 3]}, "TIE"),
+        ({"generations": ["x", "y"], "ratings": [1, 5]}, "NO_SHARED_PROMPT"),
+        ({"instruction": "sum", "input": "1 2", "chosen": "3", "rejected": "4"}, "BAD_ROW"),
     ],
 )
 def test_a_row_of_another_shape_has_an_error_and_the_others_go_on(
@@ -211,3 +216,84 @@ def test_broken_json_is_one_error_for_the_file(tmp_path: Path) -> None:
     file.write_text('{"prompt": "q", "chosen": "x", "rejected": "y"}\n{"prompt"\n')
     with pytest.raises(ValueError, match=r"pairs\.jsonl' line 2 is broken JSON"):
         list(preference_rows(file))
+
+
+def test_of_several_rated_answers_the_best_is_set_against_the_worst(rows_of: Any) -> None:
+    (row,) = rows_of(
+        {"instruction": "q", "generations": ["y", "z", "x"], "ratings": [1, 3, 5], "source": "s"}
+    )
+    assert (row.prompt, row.chosen, row.rejected, row.error) == ([USER], [GOOD], [BAD], None)
+    assert row.extra == {"chosen_rating": 5, "rejected_rating": 1}
+
+
+def test_sharegpt_pairs_have_conversations_and_one_message_a_side(rows_of: Any) -> None:
+    (row,) = rows_of(
+        {
+            "conversations": [{"from": "Human ", "value": "q"}],
+            "chosen": {"from": "gpt", "value": "x"},
+            "rejected": {"from": "GPT", "value": "y"},
+        }
+    )
+    assert (row.prompt, row.chosen, row.rejected, row.error) == ([USER], [GOOD], [BAD], None)
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+def test_a_system_text_in_a_column_of_its_own_opens_the_prompt(rows_of: Any, column: str) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    pair = {"prompt": "q", "chosen": "x", "rejected": "y"}
+    shared = {"chosen": [USER, GOOD], "rejected": [USER, BAD]}
+    said = {**pair, "prompt": [system, USER]}
+    for row in rows_of(*({**one, column: "Be brief."} for one in (pair, shared, said))):
+        assert (row.prompt, row.error) == ([system, USER], None)
+    (blank,) = rows_of({**pair, column: " "})
+    assert blank.prompt == [USER]
+    (two,) = rows_of({**said, column: "Be long."})
+    assert code_of(two) == "BAD_MESSAGE"
+
+
+def test_the_end_of_the_prompt_is_taken_off_where_an_answer_repeats_it(rows_of: Any) -> None:
+    system = {"role": "system", "content": "s"}
+    row = {"prompt": [system, USER], "chosen": [USER, GOOD], "rejected": [BAD]}
+    (flagged,) = rows_of(row)
+    assert flagged.error == (
+        "PROMPT_REPEATED_IN_COMPLETION",
+        "the end of the prompt comes again in chosen; fix takes it off",
+    )
+    (fixed,) = rows_of(row, fix=True)
+    assert (fixed.prompt, fixed.chosen, fixed.error) == ([system, USER], [GOOD], None)
+
+
+def test_a_role_that_is_none_is_named_with_its_place(rows_of: Any) -> None:
+    (row,) = rows_of({"prompt": "q", "chosen": [{"from": "bing", "value": "x"}], "rejected": "y"})
+    assert row.error is not None
+    assert row.error[1].startswith("chosen: message 0: unknown role 'bing'")
+
+
+def test_messages_in_csv_cells_are_read_and_other_json_stays_text(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    with open(file, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["prompt", "chosen", "rejected"])
+        writer.writerow([json.dumps([USER]), json.dumps([GOOD]), json.dumps([BAD])])
+        writer.writerow(["list two", "[1, 2]", '[{"a": 1}]'])
+    messages, text = preference_rows(file)
+    assert (messages.prompt, messages.chosen, messages.rejected) == ([USER], [GOOD], [BAD])
+    assert [side[0]["content"] for side in (text.chosen, text.rejected)] == ["[1, 2]", '[{"a": 1}]']
+
+
+def test_a_key_that_stands_twice_is_an_error_of_its_row(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    good = '{"prompt": "q", "chosen": "x", "rejected": "y"}'
+    file.write_text(f'{good[:-1]}, "chosen": "z"}}\n{good}\n')
+    bad, next_one = preference_rows(file)
+    assert bad.error == ("BAD_ROW", "the key 'chosen' stands 2 times in one object")
+    assert next_one.error is None
+
+
+def test_what_is_nested_without_end_is_an_error_of_its_row(rows_of: Any) -> None:
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    pair = {"prompt": "q", "chosen": "x", "rejected": "y"}
+    bad, good = rows_of({**pair, "tools": [{"name": deep}]}, pair)
+    assert (code_of(bad), code_of(good)) == ("TOO_DEEP", None)

@@ -40,7 +40,8 @@ def test_a_rating_out_of_another_top_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "good", "Score: high", "Score: 8-9", "Score: 3. Score: 9.", "3 or 4", "80%", "7,5"]
+    "text",
+    ["", "good", "Score: high", "Score: 8-9", "Score: 3. Score: 9.", "3 or 4", "80%", "7,5", "1e1"],
 )
 def test_no_rating_or_several_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"found .*; expected one rating"):

@@ -1,8 +1,11 @@
 """Files of preferences reach the gate row by row, each under its own line."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.validation.gate import Gate, GateResult, rows_from_file
@@ -133,3 +136,61 @@ def test_numbers_of_a_csv_are_read_as_numbers(tmp_path: Path) -> None:
     result = GATE.run(rows_from_file(path))
     assert [(pair.margin, pair.p_chosen) for pair in result.pairs] == [(0.5, None)]
     assert result.reasons == {"TIE": 1}
+
+
+def test_a_record_with_rated_answers_is_one_pair_or_names_its_mismatch(tmp_path: Path) -> None:
+    rated = {"instruction": "q", "generations": ["x", "y", "z"], "ratings": [3, 5, 1]}
+    result = run(
+        tmp_path,
+        {"generations": ["x", "y"], "ratings": [1, 5, 3]},
+        rated,
+        {**rated, "ratings": [3, 3, 3]},
+    )
+    assert result.reasons == {"RATING_COUNT_MISMATCH": 1, "TIE": 1}
+    assert result.quarantined[0].row_id == "line 1"
+    assert "2 answers but 3 ratings" in result.quarantined[0].message
+    (pair,) = result.pairs
+    assert (pair.chosen.completion.text, pair.rejected.completion.text) == ("y", "z")
+    assert pair.margin == 4.0
+
+
+@pytest.mark.parametrize(
+    ("ratings", "code"),
+    [
+        ({"chosen-rating": 3, "rejected-rating": 3}, "TIE"),
+        ({"chosen_avg_rating": 1.5, "rejected_avg_rating": 4.5}, "REVERSED"),
+        ({"margin": 1, "score_chosen": 1, "score_rejected": 5}, "REVERSED"),
+        ({"margin": 1, "score_chosen": 3, "score_rejected": 3}, "TIE"),
+        ({"score_chosen": 0.1 + 0.2, "score_rejected": 0.3}, "TIE"),
+        ({"score_chosen": 1.7e308, "score_rejected": -1.7e308}, "BAD_NUMBER"),
+        ({"score_chosen": 5, "score_rejected": None}, "BAD_NUMBER"),
+    ],
+)
+def test_ratings_that_speak_against_the_pair_keep_it_out(
+    tmp_path: Path, ratings: dict[str, object], code: str
+) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    result = run(tmp_path, row | ratings, row)
+    assert result.reasons == {code: 1}
+    assert result.counts["out"] == 1
+
+
+def test_numbers_that_only_a_file_can_hold_are_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    pair = '{"prompt": "q", "chosen": "%d", "rejected": "y", '
+    values = ('"margin": NaN', '"weight": Infinity', '"p_chosen": -0.1', '"weight": -2')
+    path.write_text("".join(pair % at + value + "}\n" for at, value in enumerate(values)))
+    assert GATE.run(rows_from_file(path)).reasons == {"BAD_NUMBER": 4}
+    table = pa.table(
+        {"prompt": ["q"], "chosen": ["x"], "rejected": ["y"], "margin": [Decimal("1.50")]}
+    )
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    (decimal,) = GATE.run(rows_from_file(tmp_path / "pairs.parquet")).pairs
+    assert decimal.margin == 1.5
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", ""), ("a.csv", "prompt,chosen,rejected\n")])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="has no rows"):
+        GATE.run(rows_from_file(tmp_path / name))

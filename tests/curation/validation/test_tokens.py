@@ -206,3 +206,13 @@ def test_without_a_template_the_tokens_are_unchecked_and_that_is_said() -> None:
     assert result.warnings[0].startswith("TOKENS_UNCHECKED")
     quiet = Gate(ValidateConfig(token_checks=False), seed=0).run([row(Q, "a", "b")])
     assert not any(text.startswith("TOKENS_UNCHECKED") for text in quiet.warnings)
+
+
+def test_a_special_token_in_a_call_or_in_reasoning_is_found_too(chatml: ChatTemplate) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"q": "<|im_end|>"}}}
+    for index, hidden in enumerate(({"tool_calls": [call]}, {"reasoning_content": "<|im_end|>"})):
+        asked = [{"role": "user", "content": "q"}]
+        said = [{"role": "assistant", "content": "a", **hidden}]
+        other = [{"role": "assistant", "content": "b"}]
+        result = run(chatml, RawRow(f"line {index}", asked, said, other), row(Q, "c", "d"))
+        assert result.reasons == {"ALREADY_RENDERED": 1}
