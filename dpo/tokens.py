@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from curation.chat import ChatTemplate, Encoded, TemplateError
+from schemas.arrow import first_error
 from schemas.records import Completion, Prompt, content_hash
 
 _ROWS_AT_ONCE = 512
@@ -62,12 +65,17 @@ def tokenise_pairs(
 
 def _conversations(row: Mapping[str, Any]) -> list[tuple[Prompt, Completion]]:
     tools = row.get("tools")
-    tools = json.loads(tools) if isinstance(tools, str) else tools
-    prompt = Prompt.model_validate({"messages": row["prompt"], "tools": tools})
-    return [
-        (prompt, Completion.model_validate({"messages": row[side]}))
-        for side in ("chosen", "rejected")
-    ]
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+        prompt = Prompt.model_validate({"messages": row["prompt"], "tools": tools})
+        return [
+            (prompt, Completion.model_validate({"messages": row[side]}))
+            for side in ("chosen", "rejected")
+        ]
+    except ValidationError as error:
+        raise ValueError(f"pair '{row['pair_id']}': {first_error(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"pair '{row['pair_id']}': its tools are not JSON: {error}") from None
 
 
 def _pair(
@@ -97,20 +105,21 @@ def _pair(
             f"pair '{pair_id}': chosen and rejected are the same within max_length {max_length}, "
             "so its loss has no gradient; raise max_length or run validate with token_checks on"
         )
-    p_chosen = 1.0 if row.get("p_chosen") is None else float(row["p_chosen"])
-    weight = 1.0 if row.get("weight") is None else float(row["weight"])
-    if not (0 <= p_chosen <= 1 and 0 < weight < math.inf):
+    p_chosen = 1.0 if row.get("p_chosen") is None else row["p_chosen"]
+    weight = 1.0 if row.get("weight") is None else row["weight"]
+    numbers = isinstance(p_chosen, int | float) and isinstance(weight, int | float)
+    if not (numbers and 0.5 < p_chosen <= 1 and 0 < weight < math.inf):
         raise ValueError(
             f"pair '{pair_id}': p_chosen is {p_chosen} and weight {weight}; expected a probability "
-            "and a finite number above 0"
+            "above 0.5, as chosen is the better one, and a finite weight above 0"
         )
     return PairTokens(
         pair_id=pair_id,
         prompt_ids=chosen.prompt_ids,
         chosen_ids=sides[0],
         rejected_ids=sides[1],
-        p_chosen=p_chosen,
-        weight=weight,
+        p_chosen=float(p_chosen),
+        weight=float(weight),
         truncated=max(len(chosen.completion_ids), len(rejected.completion_ids)) > room,
     )
 

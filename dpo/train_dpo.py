@@ -64,15 +64,17 @@ class Confidence(NamedTuple):
     weights_other_than_one: int
 
 
-def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
-    """Return if TRL's `DPOConfig` has all the keys and pairwright leaves them to the user.
+def check_trainer(trainer: Mapping[str, Any], model: ModelConfig) -> None:
+    """Return if TRL's `DPOConfig` takes the mapping and pairwright leaves its keys to the user.
 
     Raises:
         ValueError: it does not; one sentence that names the key and, for a typo, the nearest.
     """
-    from dpo.trainer_args import check_trainer_keys
+    from dpo.trainer_args import check_trainer_keys, trainer_args
 
     check_trainer_keys(trainer)
+    cpu = device_of(model).type == "cpu"
+    trainer_args(trainer, folder=Path(), seed=0, max_length=2, cpu=cpu, bf16=False)
 
 
 def train_dpo(
@@ -97,7 +99,7 @@ def train_dpo(
     from accelerate.utils import broadcast_object_list
 
     from curation.formats.trl import read_dataset
-    from dpo.trainer_args import loss_types, trainer_args
+    from dpo.trainer_args import check_trainer_keys, loss_types, trainer_args
     from dpo.trl_adapters import PairTrainer
 
     check_trainer_keys(config.trainer)

@@ -62,7 +62,7 @@ def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
             nothing, or a loss has a name that TRL does not know.
     """
     known = {field.name for field in fields(DPOConfig) if field.init}
-    for key in trainer:
+    for key in map(str, trainer):
         if key in _RESERVED:
             raise ValueError(f"dpo.trainer.{key} cannot be set: {_RESERVED[key]}")
         if key not in known:
@@ -73,6 +73,8 @@ def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
                 else f"dpo.trainer: TRL {version} has no DPOConfig key '{key}'"
             )
     losses = loss_types(trainer)
+    if not losses:
+        raise ValueError("dpo.trainer.loss_type is empty; leave it out for TRL's default, sigmoid")
     if trainer.get("label_smoothing") and not _SMOOTHED & set(losses):
         raise ValueError(
             f"dpo.trainer.label_smoothing does nothing to the loss {', '.join(losses)} in TRL "
@@ -89,7 +91,7 @@ def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
 def loss_types(trainer: Mapping[str, Any]) -> list[str]:
     """The losses that a `trainer:` mapping asks for; TRL's default is sigmoid."""
     asked = trainer.get("loss_type", ["sigmoid"])
-    return [asked] if isinstance(asked, str) else list(asked)
+    return list(asked) if isinstance(asked, list | tuple) else [asked] if asked else []
 
 
 def trainer_args(
@@ -122,7 +124,10 @@ def trainer_args(
         "remove_unused_columns": False,
     }
     try:
-        return DPOConfig(**{**defaults, **_as_typed(trainer), **own})
+        args = DPOConfig(**{**defaults, **_as_typed(trainer), **own})
+        if not args.beta > 0:
+            raise ValueError(f"beta is {args.beta}; expected more than 0")
+        return args
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"dpo.trainer: TRL refuses a value: {reason}") from error

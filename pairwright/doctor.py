@@ -153,10 +153,10 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
 
 
 def _trainer(config: Config) -> Iterator[Finding]:
-    from dpo.train_dpo import check_trainer_keys
+    from dpo.train_dpo import check_trainer
 
     try:
-        check_trainer_keys(config.dpo.trainer)
+        check_trainer(config.dpo.trainer, config.model)
     except (ValueError, ImportError) as error:
         yield Finding("trainer keys", "missing", " ".join(str(error).split()))
     else:

@@ -87,7 +87,7 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
         ValueError: it is not.
     """
     if verb == "dpo":
-        _check_trainer_keys(plan)
+        _check_trainer(plan)
     elif _world_size() > 1:
         raise ValueError(f"'{verb}' runs in one process; torchrun is for dpo")
     names = ["prompts", "generate"] if verb == "generate" else [verb]
@@ -137,7 +137,7 @@ def check_road(plan: Plan) -> list[str]:
         )
     if _world_size() > 1:
         raise ValueError("'run' runs in one process; use torchrun with `pairwright dpo`")
-    _check_trainer_keys(plan)
+    _check_trainer(plan)
     _keep_full_run(plan, plan.stages)
     return plan.stages
 
@@ -248,10 +248,10 @@ def counted(numbers: Mapping[str, int], *, names_first: bool = True) -> str:
     )
 
 
-def _check_trainer_keys(plan: Plan) -> None:
-    from dpo.train_dpo import check_trainer_keys
+def _check_trainer(plan: Plan) -> None:
+    from dpo.train_dpo import check_trainer
 
-    check_trainer_keys(plan.config.dpo.trainer)
+    check_trainer(plan.config.dpo.trainer, plan.config.model)
 
 
 def _world_size() -> int:

@@ -97,7 +97,17 @@ def test_a_tokenizer_that_adds_bos_gives_one_and_none_before_the_answer(
     assert pair.prompt_ids[0] == tokenizer.bos_token_id
 
 
-@pytest.mark.parametrize("bad", [{"p_chosen": 1.2}, {"weight": 0.0}, {"weight": float("nan")}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"p_chosen": 1.2},
+        {"p_chosen": 0.5},
+        {"p_chosen": 0.2},
+        {"p_chosen": "0.9"},
+        {"weight": 0.0},
+        {"weight": float("nan")},
+    ],
+)
 def test_confidence_that_is_none_is_refused(bad: dict[str, Any]) -> None:
     chat: Any = _FixedChat([3], [1], [2])
     with pytest.raises(ValueError, match=r"pair 'pair-1': p_chosen is .* and weight"):
@@ -134,3 +144,16 @@ def test_a_pair_that_the_template_breaks_is_named(tiny_policy: Policy) -> None:
     rows = [_row(), _row("pair-2", rejected=[{"role": "user", "content": "no"}])]
     with pytest.raises(ValueError, match="pair 'pair-2': "):
         tokenise_pairs(rows, tiny_policy.chat, 512)
+
+
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        ({"chosen": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
+        ({"tools": "[{"}, "its tools are not JSON"),
+    ],
+)
+def test_a_row_that_is_no_conversation_is_named(bad: dict[str, Any], complaint: str) -> None:
+    chat: Any = _FixedChat([3], [1], [2])
+    with pytest.raises(ValueError, match=f"pair 'pair-1': .*{complaint}"):
+        tokenise_pairs([_row(**bad)], chat, 8)

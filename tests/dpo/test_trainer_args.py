@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dpo.train_dpo import check_trainer
 from dpo.trainer_args import LOSSES, check_trainer_keys, trainer_args
+from schemas.configs import ModelConfig
 
 MakeDataset = Callable[..., Path]
 
@@ -73,3 +75,25 @@ def test_what_trl_refuses_is_one_plain_sentence(tmp_path: Path) -> None:
     keys = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}
     with pytest.raises(ValueError, match=r"dpo\.trainer: TRL refuses a value: .*same length"):
         trainer_args(keys, folder=tmp_path, seed=0, max_length=64, cpu=True, bf16=False)
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_loss_at_all_is_refused(nothing: object) -> None:
+    with pytest.raises(ValueError, match="loss_type is empty"):
+        check_trainer_keys({"loss_type": nothing})
+
+
+@pytest.mark.parametrize(
+    ("trainer", "complaint"),
+    [
+        ({"beta": 0}, "beta is 0; expected more than 0"),
+        ({"beta": -0.1}, "beta is -0.1"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number"),
+        ({"lr_scheduler_type": "cosinus"}, "TRL refuses a value"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_before_any_weights_load(
+    trainer: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        check_trainer(trainer, ModelConfig(path="not-there", device="cpu"))
