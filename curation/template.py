@@ -50,6 +50,8 @@ class TemplateReport(Record):
     """The token that a rendered conversation begins with, where it begins with one."""
     eos: str | None
     """The token that ends an answer."""
+    pad: str | None
+    """The token that fills rows; often the one that ends answers, so masks are explicit."""
     ends_with_eos: bool
     warnings: tuple[str, ...]
 
@@ -128,6 +130,7 @@ class Template:
             rewrites_history=self.rewrites_history,
             bos=self.tokenizer.bos_token if self.begins_with_bos else None,
             eos=self.terminator or self.tokenizer.eos_token,
+            pad=self.tokenizer.pad_token,
             ends_with_eos=self.terminator is not None,
             warnings=(*self._warnings(), *warnings),
         )
@@ -139,11 +142,6 @@ class Template:
             yield (
                 f"the tokenizer adds {tokenizer.bos_token} to plain text but the template writes "
                 "none; conversations are tokenised without it, as TRL does"
-            )
-        if tokenizer.pad_token_id in self.eos_ids:
-            yield (
-                f"the pad token {tokenizer.pad_token} also ends answers; attention masks tell "
-                "the two apart"
             )
         if self.terminator not in (None, tokenizer.eos_token):
             yield (

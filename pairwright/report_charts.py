@@ -59,7 +59,9 @@ def _dots(summary: EvaluationSummary) -> list[charts.Dot]:
 
 
 def _short(kind: str) -> str:
-    return kind if len(kind) <= 24 else kind[:23] + "…"
+    """The kind without its family: `no_comma` of `punctuation:no_comma`."""
+    name = kind.rpartition(":")[2]
+    return name if len(name) <= 24 else name[:23] + "…"
 
 
 def _length_chart(records: Sequence[EvaluationRecord], summary: EvaluationSummary) -> str:
