@@ -82,7 +82,7 @@ class Template:
                 "NO_TEMPLATE",
                 f"{f'model {name!r}' if name else 'the tokenizer'} has no chat template: a model "
                 "that was never trained on one answers incoherently; give the template it was "
-                "trained with (--chat-template FILE, or model.chat_template), or fine-tune the "
+                "trained with (model.chat_template=FILE), or fine-tune the "
                 "model first",
             )
         self._own = own

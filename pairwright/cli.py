@@ -164,10 +164,12 @@ def validate(
     from pairwright import commands
 
     if commands.is_config(target):
+        commands.refuse_options(target, {"--model": model, "--fix": fix, "--out": out})
         commands.run_stage(
             "validate", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
         )
     else:
+        commands.refuse_options(target, {"--run": run_path, "--limit": limit, "--dry-run": dry_run})
         commands.validate_file(target, overrides, model, out, fix=fix, as_json=as_json)
 
 
@@ -194,10 +196,14 @@ def export(
     from pairwright import commands
 
     if commands.is_config(target):
+        commands.refuse_options(
+            target, {"--to": to, "--format kto": form == "kto", "--model": model, "--fix": fix}
+        )
         commands.run_stage(
             "export", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
         )
     else:
+        commands.refuse_options(target, {"--run": run_path, "--limit": limit, "--dry-run": dry_run})
         commands.export_file(target, overrides, model, to, form=form, fix=fix, as_json=as_json)
 
 

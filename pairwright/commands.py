@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,20 @@ if TYPE_CHECKING:
 
 def is_config(path: Path) -> bool:
     return path.suffix.lower() in {".yaml", ".yml"}
+
+
+def refuse_options(target: Path, given: Mapping[str, object]) -> None:
+    """Return if none of the options is set, as they mean nothing to such a target.
+
+    Raises:
+        ValueError: one is.
+    """
+    named = ", ".join(name for name, value in given.items() if value)
+    if named:
+        kind, other = ("config", "FILE") if is_config(target) else ("file of pairs", "CONFIG.yaml")
+        raise ValueError(
+            f"'{target}' is a {kind}, which takes no {named}; that goes with a {other}"
+        )
 
 
 def run_road(

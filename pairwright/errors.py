@@ -99,9 +99,12 @@ def _of_system(error: OSError) -> str:
             "finished parts are kept"
         )
     if error.errno in _READ_ONLY:
-        return f"{where}{error.strerror}; choose a folder you may write to with --run DIR"
+        return f"{where}{error.strerror}; choose a folder you may write to (--run DIR for a run)"
     if error.errno in _NO_FOLDER:
-        return f"{where}there is a file where a folder is expected; choose another --run DIR"
+        return (
+            f"{where}there is a file where a folder is expected; choose another folder "
+            "(--run DIR for a run)"
+        )
     return f"{where}{error.strerror or _line(error)}"
 
 

@@ -150,10 +150,14 @@ class Plan:
             if changed:
                 keys = ", ".join(change.rpartition(": ")[0] for change in changed)
                 return Status(name, "stale", f"changed: {keys}", manifest)
-        if manifest.state == "complete" and not lost_files(stage, manifest):
+        lost = lost_files(stage, manifest)
+        if manifest.state == "complete" and not lost:
             return Status(name, "complete", "", manifest)
+        if manifest.state == "complete":
+            return Status(name, "partial", f"lost {', '.join(lost)}", manifest)
         parts = len(stage.files())
-        return Status(name, "partial", f"{parts} parts are there", manifest)
+        why = f"{parts} parts are there" if parts else "it was not finished"
+        return Status(name, "partial", why, manifest)
 
     @cached_property
     def _weights(self) -> str:
@@ -185,8 +189,9 @@ class Plan:
 
 
 def lost_files(stage: Stage, manifest: Manifest) -> list[str]:
-    """The files that the manifest promises and the folder lacks."""
-    return [name for name in manifest.parts if not (stage.folder / name).exists()]
+    """The files that the manifest promises and the folder lacks; of DPO also the policy."""
+    promised = [*manifest.parts, *(["policy"] if manifest.stage == "dpo" else [])]
+    return [name for name in promised if not (stage.folder / name).exists()]
 
 
 def evaluation_rewards(config: Config) -> tuple[RewardConfig, ...]:

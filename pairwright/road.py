@@ -71,11 +71,12 @@ def make_stage(
     if verb == "dpo" and training.rank() > 0:
         return [make(Road(plan, Silent()), "dpo")]
     with plan.run.writing(shard):
-        _keep_config(plan)
         road = Road(plan, progress, shard)
         if shard is None:
+            _keep_config(plan)
             return [make(road, name) for name in names]
         with road.alone():
+            _keep_config(plan)
             prompts = make(road, "prompts")
         return [prompts, make(road, "generate")]
 
@@ -137,6 +138,10 @@ def check_road(plan: Plan) -> list[str]:
         )
     if _world_size() > 1:
         raise ValueError("'run' runs in one process; use torchrun with `pairwright dpo`")
+    if config.evaluate.prompts:
+        from curation.prompts import load_prompts
+
+        load_prompts(config.evaluate.prompts)
     _check_trainer(plan)
     _keep_full_run(plan, plan.stages)
     return plan.stages

@@ -23,9 +23,10 @@ _SHOWN_ROWS = 3
 
 
 class RefusedPrompt(Record):
-    """A prompt that the model cannot be asked."""
+    """A prompt that the model cannot be asked, or a row of held-out prompts that is none."""
 
     prompt_id: str
+    """Of a row that is no prompt: its source and number."""
     code: str
     message: str
 

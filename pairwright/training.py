@@ -149,14 +149,22 @@ def rank() -> int:
 def _held_out(
     road: Road, trained_on: Sequence[Prompt], base: "Policy", policy: "Policy"
 ) -> tuple[list[Prompt], list[RefusedPrompt]]:
-    """The prompts to evaluate on, and those that training saw or a model cannot be asked."""
+    """The prompts to evaluate on, and what is left out: no prompt, trained on, or not askable."""
     from curation.prompts import load_prompts
     from curation.validation.split import leaks
 
     sources = road.plan.config.evaluate.prompts
-    prompts = load_prompts(sources).prompts if sources else _prompts_of(road.run, "test")
-    leaked = set(leaks(trained_on, prompts).leaked)
+    if sources:
+        loaded = load_prompts(sources)
+        prompts, unread = loaded.prompts, loaded.quarantined
+    else:
+        prompts, unread = _prompts_of(road.run, "test"), []
     refused = [
+        RefusedPrompt(prompt_id=f"{row.source}, {row.row_id}", code=row.code, message=row.message)
+        for row in unread
+    ]
+    leaked = set(leaks(trained_on, prompts).leaked)
+    refused += [
         RefusedPrompt(prompt_id=key, code="TRAINED_ON", message="a training pair asks the same")
         for key in sorted(leaked)
     ]
@@ -165,7 +173,8 @@ def _held_out(
         held_out, cannot = askable(held_out, side, road.plan.config.evaluate.max_new_tokens)
         refused += cannot
     if refused:
-        road.progress.line(f"evaluate: {len(refused)} of {len(prompts)} prompts are left out")
+        read = len(prompts) + len(unread)
+        road.progress.line(f"evaluate: {len(refused)} of {read} prompts are left out")
     return held_out, refused
 
 

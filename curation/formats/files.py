@@ -160,8 +160,10 @@ def _load_dataset(source: str | Path, split: str) -> Any:
             return datasets.load_dataset(name, split=split)
         loaded = datasets.load_from_disk(name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        kind = "folder" if isinstance(source, Path) else "file or folder here, and the dataset"
-        raise ValueError(f"{kind} '{name}' cannot be loaded: {_first_line(error)}") from None
+        why = f"cannot be loaded: {_first_line(error)}"
+        if isinstance(source, Path):
+            raise ValueError(f"folder '{name}' {why}") from None
+        raise ValueError(f"'{name}' is no file or folder here, and as a dataset it {why}") from None
     if not isinstance(loaded, datasets.DatasetDict):
         return loaded
     if split not in loaded:

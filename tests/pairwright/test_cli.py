@@ -89,6 +89,7 @@ def test_every_verb_explains_itself(pairwright, verb: str) -> None:
         ("model.path=./nothing", "model folder './nothing' does not exist"),
         ("model.chat_template=no.jinja", "no.jinja"),
         ("prompts=[{path: nothing.jsonl}]", "nothing.jsonl"),
+        ("evaluate.prompts=[{path: nothing.jsonl}]", "'nothing.jsonl' does not exist"),
     ],
 )
 def test_a_wrong_config_is_refused_in_one_sentence_before_anything_runs(
@@ -428,6 +429,9 @@ def test_validate_checks_tokens_where_a_model_is_named(
         (("nothing.jsonl",), "nothing.jsonl"),
         (("pairs.jsonl", "max_lenght=3"), "did you mean 'max_length'?"),
         (("pairs.jsonl", "max_length"), "not of the form key=value"),
+        (("nothing.txt",), "'nothing.txt' is no file or folder here"),
+        (("pairs.jsonl", "--dry-run", "--limit", "3"), "takes no --limit, --dry-run"),
+        (("run.yaml", "--fix"), "'run.yaml' is a config, which takes no --fix"),
     ],
 )
 def test_validate_refuses_a_wrong_request(
@@ -458,6 +462,16 @@ def test_export_makes_a_dataset_of_a_file(tmp_path: Path, pairwright) -> None:
     (row,) = read_dataset(tmp_path / "set")["train"]
     assert row["chosen"] == [{"role": "assistant", "content": "A wren."}]
     assert (tmp_path / "set" / "README.md").exists()
+
+
+def test_export_of_a_run_refuses_what_only_a_file_takes(
+    inputs: Path, tmp_path: Path, pairwright
+) -> None:
+    refused = pairwright("export", inputs / "run.yaml", "--to", tmp_path / "dataset")
+
+    assert refused.code == 2
+    assert "is a config, which takes no --to; that goes with a FILE" in refused.err
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_export_for_kto_tells_the_weights_that_balance_the_labels(

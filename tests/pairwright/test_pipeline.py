@@ -1,5 +1,6 @@
 import contextlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -358,6 +359,44 @@ def test_held_out_prompts_that_training_saw_are_left_out_of_the_evaluation(
     manifest = RunFolder(run_copy).stage("evaluate").completed()
     assert manifest.counts["prompts"] == 2
     assert manifest.reasons == {"TRAINED_ON": 1}
+
+
+def test_a_row_that_is_no_held_out_prompt_is_counted_with_its_reason(
+    inputs: Path, run_copy: Path, tmp_path: Path, pairwright
+) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    rows = [{"prompt": "Who sleeps?"}, {"prompt": "who sleeps? "}, {"prompt": ""}]
+    held_out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    made = pairwright(
+        "evaluate",
+        inputs / "run.yaml",
+        "--run",
+        run_copy,
+        f"evaluate.prompts=[{{path: {held_out}}}]",
+    )
+
+    assert made.code == 0, made.err
+    assert "2 of 3 prompts are left out" in made.err
+    manifest = RunFolder(run_copy).stage("evaluate").completed()
+    assert manifest.counts == {"prompts": 1, "quarantined": 2}
+    assert manifest.reasons == {"DUPLICATE_PROMPT": 1, "EMPTY_PROMPT": 1}
+
+
+def test_a_policy_that_was_deleted_is_trained_again(
+    inputs: Path, run_copy: Path, pairwright
+) -> None:
+    policy = run_copy / "dpo" / "policy"
+    before = (policy / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(policy)
+
+    shown = json.loads(pairwright("show", run_copy, "--json").out)["stages"]
+    made = pairwright("dpo", inputs / "run.yaml", "--run", run_copy)
+
+    states = {row["stage"]: (row["state"], row["why"]) for row in shown}
+    assert states["dpo"] == ("partial", "lost policy")
+    assert made.code == 0, made.err
+    assert (policy / "adapter_model.safetensors").read_bytes() == before
 
 
 def test_evaluation_uses_the_test_split_where_no_prompts_are_given(whole_run: Path) -> None:
