@@ -1,6 +1,7 @@
 """The policy at both ends of training: how it starts, and how it is saved."""
 
 import contextlib
+import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -125,6 +126,7 @@ def save_policy(trainer: Any, folder: Path, model: ModelConfig, first: bool) -> 
     if not first:
         return
     (unfinished / "training_args.bin").unlink()  # a pickle; the config is in the manifest
+    _sort_targets(unfinished / "adapter_config.json")
     # The model's own tokenizer, without the pinned date that we render with.
     tokenizer = AutoTokenizer.from_pretrained(model_folder(model), revision=model.revision)
     if model.chat_template is not None:
@@ -133,6 +135,15 @@ def save_policy(trainer: Any, folder: Path, model: ModelConfig, first: bool) -> 
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def _sort_targets(adapter_config: Path) -> None:
+    """Give an adapter's config the same bytes each time: peft writes a set in any order."""
+    if adapter_config.exists():
+        config = json.loads(adapter_config.read_text())
+        if isinstance(config["target_modules"], list):
+            config["target_modules"].sort()
+        adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def shape_notes(policy: Any, asked: LoraConfig) -> list[str]:

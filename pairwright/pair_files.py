@@ -56,6 +56,8 @@ def check_file(path: Path, gate: FileGate, *, fix: bool, out: Path | None) -> Ch
     from curation.models import load_chat
     from curation.validation.gate import Gate, rows_from_file
 
+    if path.is_dir():
+        raise ValueError(f"'{path}' is a folder; expected one file of pairs, such as a split of it")
     chat = load_chat(gate.model) if gate.model is not None and gate.token_checks else None
     result = Gate(gate, seed=gate.seed, chat=chat).run(rows_from_file(path, fix=fix))
     quarantine = (out or path.parent) / f"{path.stem}.quarantine.jsonl"

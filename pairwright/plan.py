@@ -48,6 +48,7 @@ class Plan:
         self.config = config
         self.run = run
         self.limit = limit
+        self._digests: dict[PromptSource, str] = {}
 
     @property
     def stages(self) -> list[str]:
@@ -85,8 +86,9 @@ class Plan:
                 return {**seed, "dtype": model.dtype, "max_length": config.gate.max_length, **dpo}
             case "evaluate":
                 rewards = [reward.model_dump(mode="json") for reward in evaluation_rewards(config)]
-                evaluate = config.evaluate.model_dump(mode="json")
-                return {**seed, **decoding, **evaluate, "rewards": rewards}
+                evaluate = config.evaluate.model_dump(mode="json") | {"rewards": rewards}
+                abstain = {"abstain": config.rank.abstain} if config.rank else {}
+                return {**seed, **decoding, **evaluate, **abstain}
         raise ValueError(f"no stage is called '{stage}'; stages are {', '.join(UPSTREAM)}")
 
     def outside(self, stage: str) -> dict[str, str]:
@@ -94,7 +96,7 @@ class Plan:
         config = self.config
         match stage:
             case "prompts":
-                return {f"file:{source.path}": source_digest(source) for source in config.prompts}
+                return self._files(stage)
             case "generate":
                 return {"weights": self._weights, "template": self._template}
             case "rank":
@@ -112,8 +114,7 @@ class Plan:
             case "evaluate":
                 inputs = {"weights": self._weights, "template": self._template}
                 inputs |= self._reward_inputs(evaluation_rewards(config))
-                for source in config.evaluate.prompts:
-                    inputs[f"file:{source.path}"] = source_digest(source)
+                inputs |= self._files(stage)
                 if config.evaluate.policy:
                     inputs["policy"] = self._weights_at(config.evaluate.policy)
                 return inputs
@@ -127,7 +128,8 @@ class Plan:
     def status(self, name: str, *, outside: bool) -> Status:
         """How the stage on disk stands to the config.
 
-        With `outside`, files, code and models that it reads are looked at too, and must be there.
+        Files that it reads are looked at where they are still there; with `outside`, its models and
+        code are too, and all must be there.
         """
         stage = self.run.stage(name)
         manifest = stage.manifest()
@@ -142,14 +144,16 @@ class Plan:
                 return Status(name, "stale", f"'{above}' is {state}", manifest)
             if manifest.inputs.get(above) != self.run.stage(above).digest():
                 return Status(name, "stale", f"'{above}' was made again", manifest)
-        if outside:
-            changed = differences(
-                {key: value for key, value in manifest.inputs.items() if key not in UPSTREAM},
-                self.outside(name),
-            )
-            if changed:
-                keys = ", ".join(change.rpartition(": ")[0] for change in changed)
-                return Status(name, "stale", f"changed: {keys}", manifest)
+        now = self.outside(name) if outside else self._files(name, missing_ok=True)
+        before = {
+            key: value
+            for key, value in manifest.inputs.items()
+            if key in now or (outside and key not in UPSTREAM)
+        }
+        changed = differences(before, now)
+        if changed:
+            keys = ", ".join(change.rpartition(": ")[0] for change in changed)
+            return Status(name, "stale", f"changed: {keys}", manifest)
         lost = lost_files(stage, manifest)
         if manifest.state == "complete" and not lost:
             return Status(name, "complete", "", manifest)
@@ -158,6 +162,18 @@ class Plan:
         parts = len(stage.files())
         why = f"{parts} parts are there" if parts else "it was not finished"
         return Status(name, "partial", why, manifest)
+
+    def _files(self, stage: str, *, missing_ok: bool = False) -> dict[str, str]:
+        """The digests of the prompt sources that the stage reads."""
+        sources = {"prompts": self.config.prompts, "evaluate": self.config.evaluate.prompts}
+        digests = {}
+        for source in sources.get(stage, ()):
+            if missing_ok and not Path(source.path).exists():
+                continue
+            if source not in self._digests:
+                self._digests[source] = source_digest(source)
+            digests[f"file:{source.path}"] = self._digests[source]
+        return digests
 
     @cached_property
     def _weights(self) -> str:

@@ -447,6 +447,12 @@ def test_validate_refuses_a_wrong_request(
     assert one_sentence(refused.err)
 
 
+def test_a_folder_is_no_file_of_pairs(tmp_path: Path, pairwright) -> None:
+    refused = pairwright("validate", tmp_path)
+    assert refused.code == 2
+    assert "is a folder; expected one file of pairs" in refused.err
+
+
 def test_export_makes_a_dataset_of_a_file(tmp_path: Path, pairwright) -> None:
     from curation.formats.trl import read_dataset
 

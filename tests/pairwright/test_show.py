@@ -35,6 +35,29 @@ def test_show_names_the_stages_that_no_longer_hold(
     assert states["dpo"] == ("stale", "'export' is stale")
 
 
+def test_show_notices_a_changed_prompts_file_and_not_a_deleted_one(
+    inputs: Path, tmp_path: Path, pairwright
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_bytes((inputs / "prompts.jsonl").read_bytes())
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        (inputs / "run.yaml").read_text().replace(str(inputs / "prompts.jsonl"), str(prompts))
+    )
+    run = tmp_path / "run"
+    assert pairwright("generate", config, "--run", run).code == 0
+
+    def state() -> list[str]:
+        found = json.loads(pairwright("show", run, "--json").out)["stages"][0]
+        return [found["state"], found["why"]]
+
+    assert state() == ["complete", ""]
+    prompts.write_text(prompts.read_text() + '{"prompt": "One more?"}\n')
+    assert state() == ["stale", f"changed: file:{prompts}"]
+    prompts.unlink()
+    assert state() == ["complete", ""]
+
+
 def test_show_holds_a_run_against_a_changed_config(
     inputs: Path, whole_run: Path, tmp_path: Path, pairwright
 ) -> None:
