@@ -423,36 +423,3 @@ def test_two_sources_are_counted_apart(inputs: Path, tmp_path: Path, pairwright)
     assert f"{tmp_path}/a.jsonl: read 2, kept 2" in made.err
     assert f"{tmp_path}/b.jsonl: read 3, kept 3" in made.err
     assert len(list(RunFolder(tmp_path / "run").stage("prompts").read(Prompt))) == 5
-
-
-REAL_PROMPTS = Path(__file__).parents[3] / "shared" / "data"
-
-
-def test_the_funnel_adds_up_on_real_prompts(inputs: Path, tmp_path: Path, pairwright) -> None:
-    if not REAL_PROMPTS.is_dir():
-        pytest.skip(f"no real prompts at {REAL_PROMPTS}")
-    names = ("ifeval_en", "oasst_prompts", "mgsm", "mtbench_questions")
-    sources = ", ".join(f"{{path: {REAL_PROMPTS / name}.jsonl, limit: 150}}" for name in names)
-    config = (inputs / "run.yaml", "--run", tmp_path / "run", f"prompts=[{sources}]")
-    options = ("generate.n=2", "generate.max_new_tokens=12", "generate.batch_size=64")
-
-    for verb in ("generate", "rank", "aggregate", "pair", "validate", "export"):
-        made = pairwright(verb, *config, *options)
-        assert made.code == 0, made.err
-
-    run = RunFolder(tmp_path / "run")
-    counts = {name: stage.completed().counts for name, stage in run.stages().items()}
-    prompts = counts["prompts"]
-    assert prompts["kept"] > 450
-    assert prompts["read"] == prompts["kept"] + prompts["quarantined"]
-    generated = counts["generate"]
-    assert prompts["kept"] == generated["prompts"] + generated["quarantined"]
-    assert generated["samples"] == 2 * generated["prompts"]
-    pair = counts["pair"]
-    assert pair["prompts"] == generated["prompts"]
-    assert pair["candidates"] == generated["candidates"]
-    assert pair["candidates"] == pair["used_candidates"] + pair["unused_candidates"]
-    assert pair["prompts"] == pair["proposals"] + pair["unpaired_prompts"]  # one pair a prompt
-    gate = counts["validate"]
-    assert pair["proposals"] == gate["in"] == gate["out"] + gate["quarantined"]
-    assert counts["export"]["train"] + counts["export"].get("test", 0) == gate["out"]

@@ -214,7 +214,7 @@ def test_a_missing_file_is_named(name: str) -> None:
 
 
 def test_a_name_that_is_neither_here_nor_a_dataset_is_one_sentence() -> None:
-    with pytest.raises(ValueError, match="'nobody/nothing' cannot be loaded") as caught:
+    with pytest.raises(ValueError, match="'nobody/nothing' is no file or folder here") as caught:
         list(read_rows("nobody/nothing"))
     assert "\n" not in str(caught.value)
 
