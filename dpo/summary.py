@@ -18,7 +18,7 @@ from dpo.statistics import (
     ratio_interval,
 )
 from schemas.configs import EvaluateConfig, SamplingConfig
-from schemas.records import Candidate, Json, Prompt, Record
+from schemas.records import Candidate, Instruction, Json, Prompt, Record
 
 SAME_LENGTH = 0.1
 """The share by which a prompt's mean length may change and still count as the same."""
@@ -53,8 +53,17 @@ class EvaluationRecord(Record):
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What this prompt counts under: the names of its instructions, and its tags."""
-        return frozenset(item.name for item in self.prompt.instructions) | set(self.prompt.tags)
+        """What this prompt counts under: its instructions; its tags where it has none.
+
+        "At least" and "less than" are two kinds: an answer can be good at one of them alone.
+        """
+        return frozenset(map(_kind, self.prompt.instructions)) or frozenset(self.prompt.tags)
+
+
+def _kind(instruction: Instruction) -> str:
+    kwargs = instruction.kwargs if isinstance(instruction.kwargs, dict) else {}
+    relations = [kwargs[key] for key in sorted(kwargs) if key.endswith("relation")]
+    return " ".join([instruction.name, *map(str, relations)])
 
 
 class Change(Record):

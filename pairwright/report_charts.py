@@ -61,7 +61,7 @@ def _dots(summary: EvaluationSummary) -> list[charts.Dot]:
 def _short(kind: str) -> str:
     """The kind without its family: `no_comma` of `punctuation:no_comma`."""
     name = kind.rpartition(":")[2]
-    return name if len(name) <= 24 else name[:23] + "…"
+    return name if len(name) <= 30 else name[:29] + "…"
 
 
 def _length_chart(records: Sequence[EvaluationRecord], summary: EvaluationSummary) -> str:

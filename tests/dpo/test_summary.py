@@ -130,14 +130,29 @@ def test_no_scored_prompt_gives_no_figure_and_a_reason() -> None:
     assert found.win_rate.mean is None
 
 
-def test_gain_by_kind_counts_a_prompt_under_each_of_its_kinds() -> None:
+def test_gain_by_kind_counts_a_prompt_under_each_of_its_instructions_or_its_tags() -> None:
     found = summary_of(
         record(prompt("one", "no_commas", "all_lower", tags=("mail",)), [0.0], [1.0]),
         record(prompt("two", "no_commas"), [0.0], [0.5]),
-        record(prompt("three"), [0.0], [9.0]),
+        record(prompt("three", tags=("maths",)), [0.0], [0.25]),
+        record(prompt("four"), [0.0], [9.0]),
     )
     gains = {item.kind: (item.gain.n, item.gain.mean) for item in found.by_kind}
-    assert gains == {"all_lower": (1, 1.0), "mail": (1, 1.0), "no_commas": (2, 0.75)}
+    assert gains == {"all_lower": (1, 1.0), "maths": (1, 0.25), "no_commas": (2, 0.75)}
+
+
+def test_the_two_directions_of_an_instruction_are_two_kinds() -> None:
+    def asked(text: str, relation: str) -> Prompt:
+        kwargs = {"relation": relation, "num_words": 9}
+        instruction = Instruction(name="number_words", kwargs=kwargs)
+        return Prompt(messages=(Message(role="user", content=text),), instructions=(instruction,))
+
+    found = summary_of(
+        record(asked("one", "at least"), [1.0], [0.0]),
+        record(asked("two", "less than"), [0.0], [1.0]),
+    )
+    gains = {item.kind: item.gain.mean for item in found.by_kind}
+    assert gains == {"number_words at least": -1.0, "number_words less than": 1.0}
 
 
 def test_components_are_compared_one_by_one() -> None:
