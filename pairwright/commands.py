@@ -168,10 +168,9 @@ def chat(target: Path, overrides: Sequence[str] | None, *, as_json: bool) -> Non
     with output.working():
         plan = _plan_of(target, overrides or ())
         base, policy = load_policies(plan.config, plan.run)
-    policies = {"SFT model": base, "policy": policy}
     lines = read_lines(sys.stdin, prompt=sys.stderr)
     said = []
-    for answers in converse(lines, policies, plan.config.evaluate, seed=plan.config.seed):
+    for answers in converse(lines, base, policy, plan.config.evaluate, seed=plan.config.seed):
         said.append(answers._asdict())
         if not as_json:
             output.result(None, side_by_side(answers))

@@ -1,6 +1,7 @@
 """Two policies side by side in the terminal: the SFT model and what the run trained from it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from rich.console import RenderableType
@@ -18,35 +19,38 @@ NEW = "/new"
 
 
 class Answers(NamedTuple):
-    """What the policies answered to one line."""
+    """What the two answered to one line."""
 
     line: str
     answers: dict[str, str]
-    """By the name of the policy."""
+    """By `SFT model` and `policy`."""
 
 
 def converse(
-    lines: Iterable[str], policies: dict[str, "Policy"], config: "EvaluateConfig", *, seed: int
+    lines: Iterable[str], base: "Policy", policy: "Policy", config: "EvaluateConfig", *, seed: int
 ) -> Iterator[Answers]:
-    """Each policy's answer to each line; every policy remembers its own conversation.
+    """The SFT model's and the policy's answer to each line; each remembers its own conversation.
 
-    An empty line is skipped.
+    An empty line is skipped. `base` may be the policy's own model under an adapter.
     """
     from curation.generators import TransformersGenerator
+    from dpo.kl import base_weights
 
-    generators = {
-        name: TransformersGenerator(policy, config, batch_size=1, seed=seed)
-        for name, policy in policies.items()
-    }
-    heard: dict[str, tuple[Message, ...]] = dict.fromkeys(policies, ())
+    def sampler(of: "Policy") -> TransformersGenerator:
+        return TransformersGenerator(of, config, batch_size=1, seed=seed)
+
+    generators = {"SFT model": sampler(base), "policy": sampler(policy)}
+    scopes = {"SFT model": lambda: base_weights(policy, base), "policy": nullcontext}
+    heard: dict[str, tuple[Message, ...]] = dict.fromkeys(generators, ())
     for line in map(str.strip, lines):
         if line == NEW:
-            heard = dict.fromkeys(policies, ())
+            heard = dict.fromkeys(generators, ())
         elif line:
             answers = {}
             for name, generator in generators.items():
                 prompt = Prompt(messages=(*heard[name], Message(role="user", content=line)))
-                ((_, candidates),) = generator.generate([prompt], n=1)
+                with scopes[name]():
+                    ((_, candidates),) = generator.generate([prompt], n=1)
                 completion = candidates[0].completion
                 heard[name] = (*prompt.messages, *completion.messages)
                 answers[name] = completion.text
