@@ -82,8 +82,8 @@ class Template:
                 "NO_TEMPLATE",
                 f"{f'model {name!r}' if name else 'the tokenizer'} has no chat template: a model "
                 "that was never trained on one answers incoherently; give the template it was "
-                "trained with (model.chat_template=FILE), or fine-tune the "
-                "model first",
+                "trained with (--chat-template FILE, or model.chat_template in the config), or "
+                "fine-tune the model first",
             )
         self._own = own
         self._date = date

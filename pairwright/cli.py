@@ -1,5 +1,6 @@
 """The command line: what can be asked, and nothing of how it is done."""
 
+import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -73,10 +74,23 @@ Model = Annotated[
     str | None,
     typer.Option("--model", metavar="PATH", help="Check tokens with this model's template."),
 ]
+ChatTemplate = Annotated[
+    Path | None,
+    typer.Option(
+        "--chat-template",
+        metavar="FILE",
+        help="A Jinja template for a model without one; the same as model.chat_template=FILE.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; all else goes to stderr.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+
+
+def _with_template(overrides: list[str] | None, file: Path | None) -> list[str]:
+    template = [] if file is None else [f"model.chat_template={json.dumps(str(file))}"]
+    return [*(overrides or ()), *template]
 
 
 @app.command()
@@ -85,6 +99,7 @@ def run(
     overrides: Overrides = None,
     run_path: RunOption = None,
     limit: Limit = None,
+    chat_template: ChatTemplate = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -92,6 +107,7 @@ def run(
     """Do the whole road, from prompts to report, and go on where it was stopped."""
     from pairwright import commands
 
+    overrides = _with_template(overrides, chat_template)
     commands.run_road(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
 
 
@@ -102,6 +118,7 @@ def generate(
     run_path: RunOption = None,
     limit: Limit = None,
     shard: Shard = None,
+    chat_template: ChatTemplate = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -109,6 +126,7 @@ def generate(
     """Sample candidates from the SFT model, with its own chat template."""
     from pairwright import commands
 
+    overrides = _with_template(overrides, chat_template)
     commands.run_stage(
         "generate", config, overrides, run_path, limit, shard, dry_run=dry_run, as_json=as_json
     )
@@ -120,12 +138,14 @@ def _stage_command(stage: str) -> Callable[..., None]:
         overrides: Overrides = None,
         run_path: RunOption = None,
         limit: Limit = None,
+        chat_template: ChatTemplate = None,
         dry_run: DryRun = False,
         as_json: AsJson = False,
         debug: Debug = False,
     ) -> None:
         from pairwright import commands
 
+        overrides = _with_template(overrides, chat_template)
         commands.run_stage(
             stage, config, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
         )
@@ -151,6 +171,7 @@ def validate(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where the FILE's quarantine goes."),
     ] = None,
+    chat_template: ChatTemplate = None,
     run_path: RunOption = None,
     limit: Limit = None,
     dry_run: DryRun = False,
@@ -163,6 +184,7 @@ def validate(
     """
     from pairwright import commands
 
+    overrides = _with_template(overrides, chat_template)
     if commands.is_config(target):
         commands.refuse_options(target, {"--model": model, "--fix": fix, "--out": out})
         commands.run_stage(
@@ -186,6 +208,7 @@ def export(
     ] = "trl",
     model: Model = None,
     fix: Fix = False,
+    chat_template: ChatTemplate = None,
     run_path: RunOption = None,
     limit: Limit = None,
     dry_run: DryRun = False,
@@ -195,6 +218,7 @@ def export(
     """Write the dataset that TRL reads: of a run, or of a file's pairs that pass the gate."""
     from pairwright import commands
 
+    overrides = _with_template(overrides, chat_template)
     if commands.is_config(target):
         commands.refuse_options(
             target, {"--to": to, "--format kto": form == "kto", "--model": model, "--fix": fix}

@@ -144,7 +144,7 @@ def test_a_base_model_without_a_template_is_refused_with_the_remedy() -> None:
     with pytest.raises(TemplateError) as caught:
         ChatTemplate(toy_tokenizer(None))
     assert caught.value.code == "NO_TEMPLATE"
-    assert "model.chat_template=FILE" in str(caught.value)
+    assert "--chat-template FILE" in str(caught.value)
     assert "fine-tune the model first" in str(caught.value)
 
 

@@ -123,7 +123,7 @@ def test_a_model_without_a_template_takes_the_one_of_a_file(
     model_copy: Path, tmp_path: Path
 ) -> None:
     (model_copy / "chat_template.jinja").unlink()
-    with pytest.raises(TemplateError, match=r"copy' has no chat template.*chat_template=FILE"):
+    with pytest.raises(TemplateError, match=r"copy' has no chat template.*--chat-template FILE"):
         load_chat(config_of(model_copy))
     own = tmp_path / "own.jinja"
     own.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")

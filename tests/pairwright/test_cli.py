@@ -174,9 +174,22 @@ def test_a_base_model_without_a_template_is_refused_with_the_remedy(
     )
 
     assert refused.code == 2
-    assert "chat_template" in refused.err
+    assert "--chat-template FILE" in refused.err
     assert "fine-tune" in refused.err
     assert one_sentence(refused.err)
+
+
+def test_the_remedy_for_a_base_model_works(inputs: Path, tmp_path: Path, pairwright) -> None:
+    base = build_tiny_model(tmp_path / "base")
+    template = tmp_path / "its template.jinja"
+    (base / "chat_template.jinja").rename(template)
+    run = ("--run", tmp_path / "run", "--limit", 2, f"model.path={base}")
+
+    made = pairwright("generate", inputs / "run.yaml", *run, "--chat-template", template)
+    again = pairwright("generate", inputs / "run.yaml", *run, f"model.chat_template={template}")
+
+    assert made.code == 0, made.err
+    assert "generate: unchanged, reused" in again.err
 
 
 def test_a_stage_asks_for_the_one_before_it(inputs: Path, tmp_path: Path, pairwright) -> None:
