@@ -1,68 +1,189 @@
-"""The append-only store of human judgements, which outlives every run.
+"""The append-only store of what people were asked and what they answered; it outlives every run.
 
 Labels are the costly asset: they live beside `runs/`, not in one of them, and a run refers to what
 it used by digest. A batch is one file, named by its number and the hash of its content, committed
-whole; nothing is ever rewritten.
+whole. Nothing is ever rewritten, except that `forget` takes a person's or a prompt's rows out for
+good and leaves a tombstone.
 """
 
 import contextlib
 import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.arrow import from_table, to_table
-from schemas.records import Judgement, content_hash
+from schemas.labels import AnnotatorDecision, Buried, LabelTask, Tombstone
+from schemas.records import IdentifiedRecord, Judgement, Record, content_hash
 from schemas.run_folder import write_atomic
 
+R = TypeVar("R", bound=Record)
 
-class AnnotationStore:
-    """Judgements by people, in the order they came."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+class Log(Generic[R]):
+    """Records of one class, in the order they came."""
 
-    def append(self, judgements: Iterable[Judgement]) -> int:
+    def __init__(self, folder: Path, name: str, record: type[R]) -> None:
+        self._folder = folder
+        self._name = name
+        self._record = record
+
+    def append(self, records: Iterable[R]) -> int:
         """Store what is not stored yet; how many that was.
 
-        A judgement stored before, by its id, is left out, so a second pull adds nothing twice.
+        A record stored before, by its id or else its content, is left out, so a second pull adds
+        nothing twice.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            known = {judgement.id for judgement in self.read()}
-            fresh = {item.id: item for item in judgements if item.id not in known}
+            known = self._known()
+            fresh = {key: item for item in records if (key := _key(item)) not in known}
             if fresh:
-                digest = content_hash(*sorted(fresh))
-                name = f"batch-{len(self._batches()):06d}-{digest}.parquet"
-                sink = pa.BufferOutputStream()
-                pq.write_table(to_table(fresh.values(), Judgement), sink, compression="zstd")
-                write_atomic(self.folder / name, sink.getvalue())
+                self._write(list(fresh.values()))
             return len(fresh)
 
-    def read(self) -> Iterator[Judgement]:
-        """Every judgement ever stored, oldest batch first.
+    def read(self) -> Iterator[R]:
+        """Every record ever stored, oldest batch first.
 
         Raises:
             ValueError: a batch does not hold what its name promises.
         """
         for batch in self._batches():
-            judgements = from_table(pq.read_table(batch), Judgement)
-            digest = batch.stem.rpartition("-")[2]
-            if content_hash(*sorted(item.id for item in judgements)) != digest:
-                raise ValueError(f"annotation batch '{batch}' was changed after it was written")
-            yield from judgements
+            yield from self._checked(batch)
 
     def digest(self) -> str:
         """The hash of everything stored so far: what a run records as its input."""
         return content_hash([batch.name for batch in self._batches()])
 
+    def remove(self, condemned: Callable[[R], bool]) -> int:
+        """Take records out for good, each batch rewritten under a new name; how many they were."""
+        removed = 0
+        if not self._batches():
+            return 0
+        with self._locked():
+            for batch in self._batches():
+                before = self._checked(batch)
+                kept = [item for item in before if not condemned(item)]
+                if len(kept) < len(before):
+                    if kept:
+                        self._write(kept, number=_number(batch))
+                    batch.unlink()
+                    removed += len(before) - len(kept)
+        return removed
+
+    def _known(self) -> set[str]:
+        if issubclass(self._record, IdentifiedRecord):
+            tables = (pq.read_table(batch, columns=["id"]) for batch in self._batches())
+            return {key for table in tables for key in table["id"].to_pylist()}
+        return {_key(item) for item in self.read()}
+
+    def _write(self, records: list[R], number: int | None = None) -> None:
+        if number is None:
+            number = max((_number(batch) + 1 for batch in self._batches()), default=0)
+        sink = pa.BufferOutputStream()
+        pq.write_table(to_table(records, self._record), sink, compression="zstd")
+        name = f"{self._name}-{number:06d}-{_digest(records)}.parquet"
+        write_atomic(self._folder / name, sink.getvalue())
+
+    def _checked(self, batch: Path) -> list[R]:
+        records = from_table(pq.read_table(batch), self._record)
+        if _digest(records) != batch.stem.rpartition("-")[2]:
+            raise ValueError(f"annotation batch '{batch}' was changed after it was written")
+        return records
+
     def _batches(self) -> list[Path]:
-        return sorted(self.folder.glob("batch-*.parquet"))
+        return sorted(self._folder.glob(f"{self._name}-*.parquet"))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(self.folder / ".lock", "a") as file:
+        with open(self._folder / ".lock", "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+class AnnotationStore:
+    """What people were asked, what they answered, and what was decided about it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tasks = Log(folder, "tasks", LabelTask)
+        self.judgements = Log(folder, "judgements", Judgement)
+        self.decisions = Log(folder, "decisions", AnnotatorDecision)
+        self.tombstones = Log(folder, "tombstones", Tombstone)
+
+    def excluded(self) -> dict[str, str]:
+        """The annotators whose votes do not count now, with the reason."""
+        latest: dict[str, AnnotatorDecision] = {}
+        for decision in sorted(self.decisions.read(), key=lambda item: item.number):
+            latest[decision.annotator] = decision
+        return {
+            name: decision.reason
+            for name, decision in latest.items()
+            if decision.action == "exclude"
+        }
+
+    def decide(self, annotator: str, action: Literal["exclude", "include"], reason: str) -> None:
+        """Leave an annotator's votes out from now on, or count them again."""
+        number = max((decision.number + 1 for decision in self.decisions.read()), default=0)
+        self.decisions.append(
+            [
+                AnnotatorDecision(
+                    annotator=annotator,
+                    action=action,
+                    reason=reason,
+                    number=number,
+                    at=datetime.now(UTC),
+                )
+            ]
+        )
+
+    def forget_annotator(self, name: str) -> Tombstone:
+        """Remove a person's answers, and what was decided about them, for good."""
+        judgements = self.judgements.remove(lambda item: item.annotator.name == name)
+        self.decisions.remove(lambda item: item.annotator == name)
+        return self._bury("annotator", name, judgements, 0)
+
+    def forget_prompt(self, prompt_id: str) -> Tombstone:
+        """Remove a prompt's tasks and all answers about it for good."""
+        asked = [task.id for task in self.tasks.read() if task.prompt.id == prompt_id]
+        judgements = self.judgements.remove(lambda item: item.prompt_id == prompt_id)
+        tasks = self.tasks.remove(lambda item: item.prompt.id == prompt_id)
+        self.tombstones.append(_tombstone("task", task_id, 0, 1) for task_id in asked)
+        return self._bury("prompt", prompt_id, judgements, tasks)
+
+    def forgotten(self, kind: Buried) -> set[str]:
+        """`content_hash`es of the annotators' names, or prompts' or tasks' ids, that stay out."""
+        return {stone.hash for stone in self.tombstones.read() if stone.kind == kind}
+
+    def _bury(self, kind: Buried, name: str, judgements: int, tasks: int) -> Tombstone:
+        stone = _tombstone(kind, name, judgements, tasks)
+        self.tombstones.append([stone])
+        return stone
+
+
+def _tombstone(kind: Buried, name: str, judgements: int, tasks: int) -> Tombstone:
+    return Tombstone(
+        kind=kind,
+        hash=content_hash(name),
+        judgements=judgements,
+        tasks=tasks,
+        at=datetime.now(UTC),
+    )
+
+
+def _key(record: Record) -> str:
+    if isinstance(record, IdentifiedRecord):
+        return record.id
+    return content_hash(record.model_dump(mode="json"))
+
+
+def _digest(records: Iterable[Record]) -> str:
+    return content_hash(*sorted(_key(item) for item in records))
+
+
+def _number(batch: Path) -> int:
+    return int(batch.stem.rsplit("-", 2)[1])

@@ -11,6 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from schemas.arrow import first_error
 
 
+ANNOTATIONS = Path("annotations")
+"""Where people's answers are kept unless the config says otherwise: beside `runs/`."""
+
+
 class Section(BaseModel):
     """A part of the config; unknown keys are an error."""
 
@@ -98,6 +102,83 @@ class RankConfig(Section):
     """When a reward abstains: weigh the others up, or abstain in all."""
 
 
+class GoldConfig(Section):
+    """Questions whose answer is known, mixed in unseen to measure annotators."""
+
+    path: str
+    """A file of preference pairs, as `pairwright validate FILE` reads them."""
+    rate: float = Field(default=0.1, gt=0, le=0.5)
+    """Share of the records put before annotators that are gold questions."""
+
+
+class WorkspaceConfig(Section):
+    """A group of annotators and what they alone see."""
+
+    annotators: tuple[str, ...] = Field(min_length=1)
+    """User names."""
+    quota: int | None = Field(default=None, ge=1)
+    """At most this many records are put into the workspace; none of its annotators sees more."""
+
+
+class SimulatedAnnotator(Section):
+    """A script in a person's place, for demos and tests; it is called simulated everywhere."""
+
+    name: str
+    accuracy: float = Field(default=0.8, ge=0, le=1)
+    """Share of answers that are right, where one answer is better."""
+    spammer: bool = False
+    """Answers A whatever is shown."""
+
+
+class LabelConfig(Section):
+    """What people are asked in Argilla."""
+
+    server: str = "embedded"
+    """`embedded`, the server that `pairwright label serve` runs, or the URL of another Argilla;
+    the key comes from ARGILLA_API_KEY."""
+    dataset: str
+    """The dataset's title; its name in the server is made from it."""
+    workspaces: dict[str, WorkspaceConfig] = Field(min_length=1)
+    """Annotators by workspace; the records are shared out among the workspaces."""
+    adjudicators: tuple[str, ...] = ()
+    """User names of those whose answer decides where annotators disagree."""
+    kind: Literal["pairwise", "ranking"] = "pairwise"
+    """Two answers a record, or all distinct answers of a prompt (2 to 6)."""
+    pairs_a_prompt: int | None = Field(default=None, ge=1)
+    """Pairwise: how many of a prompt's pairs are asked about; default: each."""
+    overlap: int = Field(default=3, ge=1)
+    """How many people answer each record."""
+    criteria: tuple[str, ...] = ()
+    """Questions besides the overall one, each kept apart in aggregation."""
+    guidelines: Path | None = None
+    """A Markdown file that annotators read; default: the project's own."""
+    layout: Literal["auto", "side_by_side", "stacked"] = "auto"
+    """auto: long answers side by side with their differences marked, short ones stacked."""
+    gold: GoldConfig | None = None
+    mirror: bool = False
+    """Show each pair in both orders, as two records."""
+    assisted: bool = False
+    """Show the machine ranking before people answer; their answers are marked so."""
+    suggest: bool = True
+    """Once a record is complete, attach the machine ranking to it where there is one."""
+    seconds_an_answer: float = Field(default=40.0, gt=0)
+    """For the plan's estimate of hours."""
+    annotations: Path = ANNOTATIONS
+    """The folder that keeps tasks and answers; it outlives runs."""
+    simulated: tuple[SimulatedAnnotator, ...] = ()
+    """Scripts that answer in people's place."""
+
+
+Method = Literal["score", "majority", "dawid-skene", "mace", "bradley-terry"]
+
+
+class AggregateConfig(Section):
+    method: Method | None = None
+    """score: by the machine's scores; the others: by people's votes. Default: majority where
+    people are asked, else score."""
+    question: str = "overall"
+
+
 class PairConfig(Section):
     strategy: str = "curation.pairs:BestVsWorst"
     args: dict[str, Any] = Field(default_factory=dict)
@@ -159,6 +240,8 @@ class Config(Section):
     prompts: Annotated[PromptSources, Field(min_length=1)]
     generate: GenerateConfig = GenerateConfig()
     rank: RankConfig | None = None
+    label: LabelConfig | None = None
+    aggregate: AggregateConfig = AggregateConfig()
     pair: PairConfig = PairConfig()
     gate: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     dpo: DpoConfig = DpoConfig()

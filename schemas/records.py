@@ -317,8 +317,12 @@ class Judgement(IdentifiedRecord):
     rationale: str | None = None
     external_id: str | None = None
     """The id the answer has in the labelling server."""
+    task_id: str | None = None
+    """The `LabelTask` that it answers."""
+    purpose: Literal["label", "gold", "adjudication"] = "label"
+    """What the task was put for; a gold question's answer measures the annotator."""
     created_at: datetime | None = None
-    """When it was given; not part of the id."""
+    """When it was given; neither this nor the task is part of the id."""
 
     @model_validator(mode="after")
     def _answers_fit(self) -> Self:
@@ -343,7 +347,7 @@ class Judgement(IdentifiedRecord):
         return self
 
     def content(self) -> list[Any]:
-        fields = self.model_dump(exclude={"id", "created_at"})
+        fields = self.model_dump(exclude={"id", "created_at", "task_id", "purpose"})
         return [fields[name] for name in sorted(fields)]
 
 
