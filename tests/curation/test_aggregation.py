@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.aggregation import Unranked, aggregate_scores, rankings_from_scores
+from curation.conflicts import Scale
 from schemas.records import Annotator, Judgement, Ranking
 
 
@@ -164,3 +165,27 @@ def test_the_order_of_the_judges_does_not_matter(votes: list[dict[str, Any]], ra
 def test_scores_that_differ_by_the_last_bits_of_a_sum_share_a_rank() -> None:
     ranking = one(judgement({"a": 0.1 + 0.2, "b": 0.3, "c": 0.3 - 1e-9}))
     assert ranks(ranking) == {"a": 1, "b": 1, "c": 2}
+
+
+def test_a_score_against_its_aspects_is_held_out_where_scales_are_given() -> None:
+    five = Scale(1, 5)
+    scales = {"overall": Scale(1, 10), "helpful": five, "honest": five}
+    rated = [
+        judgement({"a": 10.0, "b": 8.0, "c": 3.0}),
+        judgement({"a": 1.0, "b": 4.0, "c": 2.0}, question="helpful"),
+        judgement({"a": 1.5, "b": 5.0, "c": 2.0}, question="honest"),
+    ]
+    assert ranks(one(*rated)) == {"a": 1, "b": 2, "c": 3}
+    assert ranks(one(*rated, scales=scales)) == {"b": 1, "c": 2}
+    alone = [
+        judgement({"a": 10.0}),
+        judgement({"a": 1.0}, question="helpful"),
+        judgement({"a": 2.0}, question="honest"),
+    ]
+    assert one(*alone, scales=scales) == Unranked("p", "SIGNAL_CONFLICT")
+
+
+def test_scales_conclude_nothing_about_a_prompt_without_the_question() -> None:
+    aspect = judgement({"a": 1.0}, question="helpful")
+    scales = {"overall": Scale(1, 10), "helpful": Scale(1, 5)}
+    assert list(aggregate_scores([aspect], scales=scales)) == []
