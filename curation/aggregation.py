@@ -1,10 +1,11 @@
 """From judgements to rankings: what is concluded about the candidates of a prompt."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from curation.conflicts import Scale, conflicting_scores
 from schemas.records import Judgement, Ranking
 
 
@@ -13,7 +14,8 @@ class Unranked(NamedTuple):
 
     prompt_id: str
     reason: str
-    """UNSCORED: no candidate has a score. INCONCLUSIVE: too few annotators gave one."""
+    """UNSCORED: no candidate has a score. INCONCLUSIVE: too few annotators gave one, or no vote
+    counts. SIGNAL_CONFLICT: the answers contradict what the same annotators said of the parts."""
 
 
 def rankings_from_scores(
@@ -32,6 +34,7 @@ def aggregate_scores(
     *,
     question: str = "overall",
     min_judgements: int | None = None,
+    scales: Mapping[str, Scale] | None = None,
 ) -> Iterator[Ranking | Unranked]:
     """One conclusion for each prompt whose judgements answer the question, in their order.
 
@@ -43,6 +46,9 @@ def aggregate_scores(
     Without `min_judgements` one annotator decides. With it, that many must have scored a candidate,
     on one scale; the mean of their scores ranks it. Fewer are no quorum: INCONCLUSIVE.
 
+    With `scales` of the question and of its aspects, a person's or judge's score that contradicts
+    the same annotator's scores of the aspects is held out: SIGNAL_CONFLICT where none is left.
+
     Raises:
         ValueError: a judgement holds ranks but no scores, one annotator scores a candidate twice,
             several annotators answer but no `min_judgements` says that they be averaged, or the
@@ -53,7 +59,7 @@ def aggregate_scores(
     asked = (
         judgement
         for judgement in judgements
-        if judgement.question == question and judgement.status == "submitted"
+        if judgement.question in {question, *(scales or ())} and judgement.status == "submitted"
     )
     seen: set[str] = set()
     for prompt_id, group in groupby(asked, key=lambda judgement: judgement.prompt_id):
@@ -63,11 +69,18 @@ def aggregate_scores(
                 "aggregating"
             )
         seen.add(prompt_id)
-        yield _conclusion(prompt_id, list(group), min_judgements)
+        answers = list(group)
+        overall = [judgement for judgement in answers if judgement.question == question]
+        conflicts = conflicting_scores(answers, scales, question=question) if scales else set()
+        if overall:
+            yield _conclusion(prompt_id, overall, min_judgements, conflicts)
 
 
 def _conclusion(
-    prompt_id: str, judgements: Sequence[Judgement], min_judgements: int | None
+    prompt_id: str,
+    judgements: Sequence[Judgement],
+    min_judgements: int | None,
+    conflicts: Collection[tuple[str, str]],
 ) -> Ranking | Unranked:
     answers = _votes_by_annotator(prompt_id, judgements)
     if min_judgements is None and len(answers) > 1:
@@ -77,9 +90,12 @@ def _conclusion(
             "WeightedSum, or give min_judgements to average annotators who use one scale"
         )
     votes: dict[str, list[_Vote]] = {}
-    for given in answers.values():
+    for (_, annotator), given in answers.items():
         for candidate, vote in given.items():
-            votes.setdefault(candidate, []).append(vote)
+            if (annotator, candidate) not in conflicts:
+                votes.setdefault(candidate, []).append(vote)
+    if conflicts and not votes:
+        return Unranked(prompt_id, "SIGNAL_CONFLICT")
     if min_judgements is None and not votes:
         return Unranked(prompt_id, "UNSCORED")
     ranked = {name: cast for name, cast in votes.items() if len(cast) >= (min_judgements or 1)}

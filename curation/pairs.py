@@ -6,6 +6,7 @@ Every prompt that gives no pair says why, and so does every candidate that is in
 - TOO_FEW_CANDIDATES: fewer than two candidates with distinct texts.
 - UNSCORED: fewer than two of them were ranked (no judgement, or the annotators abstained).
 - TIE: all ranked candidates share one rank, whether all right, all wrong or all alike.
+- UNCOMPARED: no two of different ranks were compared, so which is better is not known.
 - BELOW_MARGIN: they differ, but by less than the strategy asks.
 - EDIT_UNCHANGED: the edit changes nothing in the answer.
 - NOT_CHOSEN: other candidates of the prompt were paired, or the strategy wanted none of them.
@@ -45,14 +46,23 @@ class PromptPairs(NamedTuple):
 
 @dataclass(frozen=True)
 class BestVsWorst:
-    """One pair a prompt: a best candidate against a worst; among equals the `text_id` decides."""
+    """One pair a prompt: a best candidate against a worst; among equals the `text_id` decides.
+
+    Where the ranking knows probabilities, the two it knows that lie the most ranks apart, of
+    several the likeliest.
+    """
 
     def __call__(
         self, prompt: Prompt, candidates: Sequence[Candidate], ranking: Ranking, rng: Random
     ) -> Iterable[IndexPair]:
-        order = _best_first(ranking)
-        ends = [IndexPair(order[0], order[-1])] if order else []
-        return [pair for pair in ends if _ordered(ranking, *pair)]
+        place = {index: at for at, index in enumerate(_best_first(ranking))}
+
+        def width(pair: IndexPair) -> tuple[int, float, int, int]:
+            ranks, (chosen, rejected) = ranking.ranks, pair
+            likely = _p_better(ranking, chosen, rejected) or 0.0
+            return (ranks[rejected] - ranks[chosen], likely, -place[chosen], place[rejected])
+
+        return sorted(_ordered_pairs(ranking), key=width)[-1:]
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,9 @@ class BestVsRandom:
     def __call__(
         self, prompt: Prompt, candidates: Sequence[Candidate], ranking: Ranking, rng: Random
     ) -> Iterable[IndexPair]:
-        order = _best_first(ranking)
-        below = [index for index in order if _ordered(ranking, order[0], index)]
-        return [IndexPair(order[0], rng.choice(below))] if below else []
+        pairs = _ordered_pairs(ranking)
+        below = [pair for pair in pairs if pair.chosen == pairs[0].chosen]
+        return [rng.choice(below)] if below else []
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,8 @@ def propose_pairs(
             reason = "UNSCORED"
         elif len(set(ranking.ranks)) == 1:
             reason = "TIE"
+        elif not _ordered_pairs(ranking):
+            reason = "UNCOMPARED"
         else:
             rng = Random(f"{seed}:{prompt.id}")
             picked = list(strategy(prompt, ranked, ranking, rng))
@@ -220,12 +232,24 @@ def _best_first(ranking: Ranking) -> list[int]:
     return sorted(places, key=lambda index: (ranking.ranks[index], ranking.candidates[index]))
 
 
+def _p_better(ranking: Ranking, better: int, worse: int) -> float | None:
+    """The probability that the ranking knows of the two; None where it knows none."""
+    return None if ranking.probabilities is None else ranking.probabilities[better][worse]
+
+
 def _ordered(ranking: Ranking, better: int, worse: int) -> bool:
-    return ranking.ranks[better] < ranking.ranks[worse]
+    """Whether the ranking sets one above the other.
+
+    One with probabilities knows only the pairs that it has one for; of them it sets apart those
+    above 0.5.
+    """
+    if ranking.ranks[better] >= ranking.ranks[worse]:
+        return False
+    return ranking.probabilities is None or (_p_better(ranking, better, worse) or 0.0) > 0.5
 
 
 def _ordered_pairs(ranking: Ranking) -> list[IndexPair]:
-    """Each two positions of different ranks, the better one first."""
+    """Each two positions that the ranking sets apart, the better one first."""
     best_first = combinations(_best_first(ranking), 2)
     return [IndexPair(*pair) for pair in best_first if _ordered(ranking, *pair)]
 
@@ -286,12 +310,18 @@ def _proposal(
             f"strategy {strategy} chose a candidate of rank {ranking.ranks[chosen]} over one of "
             f"rank {ranking.ranks[rejected]} for prompt '{prompt.id}'; chosen must rank better"
         )
-    scores, probabilities = ranking.scores, ranking.probabilities
+    if not _ordered(ranking, chosen, rejected):
+        p_better = _p_better(ranking, chosen, rejected)
+        raise ValueError(
+            f"strategy {strategy} chose a candidate of prompt '{prompt.id}' that is better with "
+            f"probability {'unknown' if p_better is None else p_better}; expected more than 0.5"
+        )
+    scores = ranking.scores
     return PairProposal(
         prompt=prompt,
         chosen=ranked[chosen],
         rejected=ranked[rejected],
-        p_chosen=None if probabilities is None else probabilities[chosen][rejected],
+        p_chosen=_p_better(ranking, chosen, rejected),
         margin=None if scores is None else scores[chosen] - scores[rejected],
         strategy=strategy,
         judgement_ids=ranking.judgement_ids,

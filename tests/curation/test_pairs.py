@@ -236,6 +236,76 @@ def test_the_probability_and_the_judgements_of_the_ranking_go_along() -> None:
     assert (pair.p_chosen, pair.margin, pair.judgement_ids) == (0.8, None, ("j-1",))
 
 
+def known_ranking(
+    candidates: Sequence[Candidate], ranks: Sequence[int], known: dict[tuple[int, int], float]
+) -> Ranking:
+    """A ranking that knows these probabilities, each with its opposite, and no others."""
+    p_of = {**known, **{(two, one): 1 - p for (one, two), p in known.items()}}
+    places = range(len(candidates))
+    return Ranking(
+        prompt_id=PROMPT.id,
+        candidates=tuple(candidate.text_id for candidate in candidates),
+        ranks=tuple(ranks),
+        probabilities=tuple(tuple(p_of.get((one, two)) for two in places) for one in places),
+        method="majority",
+    )
+
+
+@pytest.mark.parametrize("strategy", [BestVsWorst(), BestVsRandom(), AllPairs()])
+def test_a_pair_that_the_ranking_does_not_know_is_not_made(strategy: PairStrategy) -> None:
+    candidates = [candidate(text) for text in "abcd"]
+    # a beats b, c beats d; nobody compared the two pairs, whose ranks differ all the same.
+    known = known_ranking(candidates, [1, 2, 1, 2], {(0, 1): 0.7, (2, 3): 0.9})
+    (result,) = propose_pairs([(PROMPT, candidates, known)], strategy, seed=0)
+    assert set(texts_of(result)) <= {("a", "b"), ("c", "d")}
+    assert result.proposals
+
+
+def test_best_vs_worst_takes_the_widest_pair_that_is_known_then_the_likeliest() -> None:
+    candidates = [candidate(text) for text in "abcd"]
+    # a over d is 3 ranks wide and unknown, a over c and b over d are 2.
+    known = {(0, 1): 0.9, (1, 2): 0.9, (2, 3): 0.9, (0, 2): 0.6, (1, 3): 0.8}
+    item = (PROMPT, candidates, known_ranking(candidates, [1, 2, 3, 4], known))
+    (result,) = propose_pairs([item], BestVsWorst(), seed=0)
+    assert texts_of(result) == [("b", "d")]
+    assert result.proposals[0].p_chosen == 0.8
+
+
+def test_a_tie_that_ranks_could_not_keep_is_no_pair() -> None:
+    candidates = [candidate(text) for text in "abc"]
+    known = known_ranking(candidates, [1, 1, 2], {(0, 2): 0.8, (0, 1): 0.5, (1, 2): 0.5})
+    (result,) = propose_pairs([(PROMPT, candidates, known)], AllPairs(), seed=0)
+    assert texts_of(result) == [("a", "c")]
+
+
+def test_ranks_that_no_comparison_backs_are_uncompared() -> None:
+    candidates = [candidate(text) for text in "ab"]
+    (result,) = propose_pairs(
+        [(PROMPT, candidates, known_ranking(candidates, [1, 2], {}))], BestVsWorst(), seed=0
+    )
+    assert (result.proposals, result.reason) == ([], "UNCOMPARED")
+    assert set(result.unused.values()) == {"UNCOMPARED"}
+
+
+class FirstOverSecond:
+    """A strategy that looks at ranks alone."""
+
+    def __call__(
+        self, prompt: Prompt, candidates: Sequence[Candidate], ranking: Ranking, rng: Random
+    ) -> Iterable[IndexPair]:
+        return [IndexPair(0, 1)]
+
+
+@pytest.mark.parametrize(("p_better", "shown"), [({}, "unknown"), ({(0, 1): 0.5}, "0.5")])
+def test_a_strategy_of_the_users_own_cannot_pair_what_is_not_known(
+    p_better: dict[tuple[int, int], float], shown: str
+) -> None:
+    candidates = [candidate(text) for text in "abc"]
+    known = known_ranking(candidates, [1, 2, 2], {**p_better, (0, 2): 0.9})
+    with pytest.raises(ValueError, match=f"probability {shown}; expected more than 0.5"):
+        list(propose_pairs([(PROMPT, candidates, known)], FirstOverSecond(), seed=0))
+
+
 class Swaps:
     """A faulty strategy: the worst over the best."""
 
