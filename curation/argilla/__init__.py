@@ -1,0 +1,1 @@
+"""Labelling in Argilla: datasets out, answers back, and the server that runs on this machine."""
