@@ -1,16 +1,43 @@
 """The command line: what can be asked, and nothing of how it is done."""
 
-import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from pairwright.errors import INTERRUPTED, report_error
+from pairwright.label_cli import label_app
+from pairwright.options import (
+    AnnotatorColumns,
+    AsJson,
+    ChatTemplate,
+    ConfigFile,
+    Debug,
+    DryRun,
+    Fix,
+    Item,
+    LabelColumn,
+    Left,
+    Limit,
+    Model,
+    Overrides,
+    Right,
+    RunOption,
+    RunOrConfig,
+    RunPath,
+    Shard,
+    Values,
+    VotedBy,
+    VotesColumn,
+    WinnerColumn,
+    complete_pair,
+    with_template,
+)
 from pairwright.output import quiet_libraries
+from pairwright.vote_files import ColumnOptions, VotingMethod
 
 app = typer.Typer(
     name="pairwright",
@@ -19,78 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _complete_run(incomplete: str) -> Iterator[str]:
-    """Run folders, and folders that hold some."""
-    for folder in sorted(Path().glob(f"{incomplete}*")):
-        if any(folder.glob("*/manifest.json")):
-            yield str(folder)
-        elif any(folder.glob("*/*/manifest.json")):
-            yield f"{folder}/"
-
-
-def _complete_run_or_config(incomplete: str) -> Iterator[str]:
-    yield from _complete_run(incomplete)
-    yield from map(str, sorted(Path().glob(f"{incomplete}*.y*ml")))
-
-
-def _complete_pair(ctx: typer.Context, incomplete: str) -> Iterator[str]:
-    """Pair ids of the run named before."""
-    from pairwright.trace import pair_ids
-    from schemas.run_folder import RunFolder
-
-    for pair_id in pair_ids(RunFolder(Path(ctx.params["run"]))):
-        if pair_id.startswith(incomplete):
-            yield pair_id
-
-
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", autocompletion=_complete_run)]
-RunOrConfig = Annotated[
-    Path, typer.Argument(metavar="RUN|CONFIG.yaml", autocompletion=_complete_run_or_config)
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Config keys to set, such as generate.n=8."),
-]
-RunOption = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="The run's folder, not the config's.")
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, metavar="N", help="Take only the first N prompts.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done; load no weights, write nothing.")
-]
-Shard = Annotated[
-    str | None,
-    typer.Option("--shard", metavar="K/N", help="Sample only part K (from 0) of N."),
-]
-Fix = Annotated[
-    bool, typer.Option("--fix", help="Mend a FILE's repeated prompts and half characters.")
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", metavar="PATH", help="Check tokens with this model's template."),
-]
-ChatTemplate = Annotated[
-    Path | None,
-    typer.Option(
-        "--chat-template",
-        metavar="FILE",
-        help="A Jinja template for a model without one; the same as model.chat_template=FILE.",
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document; all else goes to stderr.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
-
-
-def _with_template(overrides: list[str] | None, file: Path | None) -> list[str]:
-    template = [] if file is None else [f"model.chat_template={json.dumps(str(file))}"]
-    return [*(overrides or ()), *template]
+app.add_typer(label_app, name="label")
 
 
 @app.command()
@@ -107,7 +63,7 @@ def run(
     """Do the whole road, from prompts to report, and go on where it was stopped."""
     from pairwright import commands
 
-    overrides = _with_template(overrides, chat_template)
+    overrides = with_template(overrides, chat_template)
     commands.run_road(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
 
 
@@ -126,7 +82,7 @@ def generate(
     """Sample candidates from the SFT model, with its own chat template."""
     from pairwright import commands
 
-    overrides = _with_template(overrides, chat_template)
+    overrides = with_template(overrides, chat_template)
     commands.run_stage(
         "generate", config, overrides, run_path, limit, shard, dry_run=dry_run, as_json=as_json
     )
@@ -145,7 +101,7 @@ def _stage_command(stage: str) -> Callable[..., None]:
     ) -> None:
         from pairwright import commands
 
-        overrides = _with_template(overrides, chat_template)
+        overrides = with_template(overrides, chat_template)
         commands.run_stage(
             stage, config, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
         )
@@ -155,10 +111,82 @@ def _stage_command(stage: str) -> Callable[..., None]:
 
 for _stage, _help in {
     "rank": "Judge the candidates with the configured rewards.",
-    "aggregate": "Conclude rankings from the judgements.",
     "pair": "Propose pairs; each prompt that gives none has a reason.",
 }.items():
     app.command(_stage, help=_help)(_stage_command(_stage))
+
+
+@app.command()
+def aggregate(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG.yaml|VOTES")],
+    overrides: Overrides = None,
+    method: Annotated[
+        VotingMethod, typer.Option("--method", help="How VOTES are weighed.")
+    ] = "majority",
+    gold: Annotated[
+        str | None,
+        typer.Option("--gold", metavar="COL", help="Right answers, to compare the methods by."),
+    ] = None,
+    item: Item = None,
+    left: Left = None,
+    right: Right = None,
+    annotator: VotedBy = None,
+    winner: WinnerColumn = None,
+    label: LabelColumn = None,
+    annotators: AnnotatorColumns = None,
+    votes: VotesColumn = None,
+    values: Values = None,
+    chat_template: ChatTemplate = None,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Conclude from votes: a run's rankings, or what a CSV, JSONL or Parquet file's votes say."""
+    from pairwright import commands
+
+    columns = ColumnOptions(item, left, right, annotator, winner, label, annotators, votes, values)
+    if commands.is_config(target):
+        commands.refuse_options(target, {"--gold": gold, **columns.given()})
+        overrides = with_template(overrides, chat_template)
+        commands.run_stage(
+            "aggregate", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
+        )
+    else:
+        commands.refuse_options(target, {"--run": run_path, "--limit": limit, "--dry-run": dry_run})
+        commands.aggregate_file(target, columns, method, gold, as_json=as_json)
+
+
+@app.command()
+def agreement(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG.yaml|VOTES")],
+    overrides: Overrides = None,
+    order: Annotated[
+        str | None,
+        typer.Option("--order", metavar="LABEL,LABEL", help="Labels from low to high."),
+    ] = None,
+    item: Item = None,
+    left: Left = None,
+    right: Right = None,
+    annotator: VotedBy = None,
+    winner: WinnerColumn = None,
+    label: LabelColumn = None,
+    annotators: AnnotatorColumns = None,
+    votes: VotesColumn = None,
+    values: Values = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """How well annotators agree: those of a config's dataset, or of a file of votes."""
+    from pairwright import commands
+
+    columns = ColumnOptions(item, left, right, annotator, winner, label, annotators, votes, values)
+    if commands.is_config(target):
+        commands.refuse_options(target, {"--order": order, **columns.given()})
+        commands.agreement_of_run(target, overrides, as_json=as_json)
+    else:
+        commands.agreement_file(target, columns, order, as_json=as_json)
 
 
 @app.command()
@@ -184,7 +212,7 @@ def validate(
     """
     from pairwright import commands
 
-    overrides = _with_template(overrides, chat_template)
+    overrides = with_template(overrides, chat_template)
     if commands.is_config(target):
         commands.refuse_options(target, {"--model": model, "--fix": fix, "--out": out})
         commands.run_stage(
@@ -218,7 +246,7 @@ def export(
     """Write the dataset that TRL reads: of a run, or of a file's pairs that pass the gate."""
     from pairwright import commands
 
-    overrides = _with_template(overrides, chat_template)
+    overrides = with_template(overrides, chat_template)
     if commands.is_config(target):
         commands.refuse_options(
             target, {"--to": to, "--format kto": form == "kto", "--model": model, "--fix": fix}
@@ -257,7 +285,7 @@ def report(run: RunPath, as_json: AsJson = False, debug: Debug = False) -> None:
 @app.command()
 def trace(
     run: RunPath,
-    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", autocompletion=_complete_pair)],
+    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", autocompletion=complete_pair)],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -281,6 +309,24 @@ def chat(
     from pairwright import commands
 
     commands.chat(target, overrides, as_json=as_json)
+
+
+@app.command()
+def forget(
+    run: RunPath,
+    annotator: Annotated[
+        str | None, typer.Option("--annotator", metavar="NAME", help="A person's answers.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="ID", help="A prompt and all about it.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Remove an annotator or a prompt for good, with all that was made from them."""
+    from pairwright import commands
+
+    commands.forget(run, annotator, prompt, as_json=as_json)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from pairwright.road import (
 )
 from pairwright.show import made_rows, plan_table, reason_table, run_rows, stage_table
 from pairwright.training import rank
+from pairwright.vote_files import ColumnOptions, VotingMethod, conclude
 from schemas.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -128,6 +129,68 @@ def export_file(
         checked = check_file(file, gate, fix=fix, out=to)
         exported = None if checked.result.failed else export_checked(file, checked, to, form)
     _print_checked(output, file, checked, exported)
+
+
+def aggregate_file(
+    file: Path, columns: ColumnOptions, method: VotingMethod, gold: str | None, *, as_json: bool
+) -> None:
+    from pairwright.vote_views import verdict_data, verdict_views
+
+    output = Output(as_json=as_json)
+    with output.working():
+        found = conclude(file, columns.read(), method, gold)
+    output.result(verdict_data(found), *verdict_views(found))
+
+
+def agreement_file(file: Path, columns: ColumnOptions, order: str | None, *, as_json: bool) -> None:
+    from curation.agreement import agreement_of_file
+    from pairwright.label_views import agreement_views, annotator_views
+    from pairwright.vote_views import read_views
+
+    output = Output(as_json=as_json)
+    labels = None if order is None else [label.strip() for label in order.split(",")]
+    with output.working():
+        found, rejected = agreement_of_file(file, columns.read(), order=labels)
+    data = {**found.model_dump(mode="json"), "rejected_rows": [row._asdict() for row in rejected]}
+    views = agreement_views({file.name: found.agreement})
+    if found.annotators:
+        views += annotator_views(found.annotators)
+    output.result(data, *views, *read_views(rejected, found.left_out))
+
+
+def agreement_of_run(config: Path, overrides: Sequence[str] | None, *, as_json: bool) -> None:
+    from pairwright.label_views import agreement_views, annotator_views
+    from pairwright.labelling import agreement_so_far
+
+    output = Output(as_json=as_json)
+    with output.working():
+        found = agreement_so_far(open_plan(config, overrides or (), run=None, limit=None))
+    output.result(
+        found.data(), *agreement_views(found.questions), *annotator_views(found.annotators)
+    )
+
+
+def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: bool) -> None:
+    from pairwright.forget import forget as forget_for_good
+
+    output = Output(as_json=as_json)
+    if (annotator is None) == (prompt is None):
+        raise ValueError("nothing to forget; expected --annotator NAME or --prompt ID")
+    with output.working():
+        plan = stored_plan(RunFolder.existing(run))
+        done = (
+            forget_for_good(plan, "prompt", prompt)
+            if annotator is None and prompt is not None
+            else forget_for_good(plan, "annotator", annotator or "")
+        )
+    stone, deleted = done.tombstone, ", ".join(done.stages) or "nothing"
+    output.result(
+        {**stone.model_dump(mode="json"), "stages_deleted": done.stages},
+        Text(
+            f"{stone.judgements} answers and {stone.tasks} tasks are gone from "
+            f"'{plan.annotations.folder}'; deleted of the run: {deleted}"
+        ),
+    )
 
 
 def show(target: Path, *, as_json: bool) -> None:

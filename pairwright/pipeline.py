@@ -102,14 +102,26 @@ def make_judgements(road: Road) -> Manifest:
 
 
 def make_rankings(road: Road) -> Manifest:
-    """Rankings concluded from the judgements."""
+    """Rankings concluded from the judgements: machine scores, or people's votes."""
+    if road.plan.method == "score":
+        return _rankings_by_machine(road)
+    from pairwright.labelling import rankings_by_people
+
+    return rankings_by_people(road)
+
+
+def _rankings_by_machine(road: Road) -> Manifest:
     from curation.aggregation import rankings_from_scores
 
+    if road.plan.config.rank is None:
+        raise ValueError("aggregate.method is 'score' but the config has no section 'rank'")
     source, stage = road.run.stage("rank"), road.run.stage("aggregate")
+    question = road.plan.config.aggregate.question
     writer = road.begin("aggregate", parts=len(source.files()))
     with road.progress.task("aggregate", "judgements", row_count(source)) as task:
         for index, judgements in _missing_parts(source, Judgement, writer, task):
-            writer.commit(index, to_table(rankings_from_scores(judgements), Ranking))
+            rankings = rankings_from_scores(judgements, question=question)
+            writer.commit(index, to_table(rankings, Ranking))
     return writer.finish(counts={"judgements": row_count(source), "rankings": row_count(stage)})
 
 

@@ -10,7 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from schemas.configs import Config, PromptSource, RewardConfig
+from schemas.annotations import AnnotationStore
+from schemas.configs import (
+    ANNOTATIONS,
+    Config,
+    LabelConfig,
+    Method,
+    PromptSource,
+    RewardConfig,
+)
 from schemas.records import content_hash
 from schemas.run_folder import Manifest, RunFolder, Stage, file_sha256
 
@@ -18,7 +26,8 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "prompts": (),
     "generate": ("prompts",),
     "rank": ("prompts", "generate"),
-    "aggregate": ("rank",),
+    "label": ("prompts", "generate"),
+    "aggregate": ("rank", "label"),
     "pair": ("prompts", "generate", "aggregate"),
     "validate": ("pair",),
     "export": ("validate",),
@@ -53,11 +62,31 @@ class Plan:
     @property
     def stages(self) -> list[str]:
         """The stages of this config's road, in order; edited pairs need no ranking."""
-        skipped = {"rank", "aggregate"} if self.config.pair.edit else set()
+        skipped = {"rank", "label", "aggregate"} if self.config.pair.edit else set()
+        for section in ("rank", "label"):
+            if getattr(self.config, section) is None:
+                skipped.add(section)
         return [name for name in UPSTREAM if name not in skipped]
 
+    @property
+    def method(self) -> Method:
+        """How judgements become rankings: people's votes decide where people are asked."""
+        default: Method = "score" if self.config.label is None else "majority"
+        return self.config.aggregate.method or default
+
     def upstream(self, stage: str) -> list[str]:
-        return [name for name in UPSTREAM[stage] if name in self.stages]
+        unused = "label" if self.method == "score" else "rank"
+        return [
+            name
+            for name in UPSTREAM[stage]
+            if name in self.stages and not (stage == "aggregate" and name == unused)
+        ]
+
+    @property
+    def annotations(self) -> AnnotationStore:
+        """What people were asked and answered, in this run or another."""
+        label = self.config.label
+        return AnnotationStore(ANNOTATIONS if label is None else label.annotations)
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The part of the config that the stage's files depend on."""
@@ -72,8 +101,10 @@ class Plan:
                 return {**seed, **decoding, **config.generate.model_dump(mode="json")}
             case "rank":
                 return {} if config.rank is None else config.rank.model_dump(mode="json")
+            case "label":
+                return {} if config.label is None else label_settings(config.label)
             case "aggregate":
-                return {"method": "score"}
+                return {"method": self.method, "question": config.aggregate.question}
             case "pair":
                 return {**seed, **config.pair.model_dump(mode="json")}
             case "validate":
@@ -96,11 +127,17 @@ class Plan:
         config = self.config
         match stage:
             case "prompts":
-                return self._files(stage)
+                forgotten = sorted(self.annotations.forgotten("prompt"))
+                kept_out = {"forgotten": content_hash(forgotten)} if forgotten else {}
+                return self._files(stage) | kept_out
             case "generate":
                 return {"weights": self._weights, "template": self._template}
             case "rank":
                 return self._reward_inputs(config.rank.rewards if config.rank else ())
+            case "label":
+                return {"annotations": self.annotations.judgements.digest()}
+            case "aggregate" if self.method != "score":
+                return {"excluded": content_hash(sorted(self.annotations.excluded()))}
             case "pair":
                 return code_digests([config.pair.edit or config.pair.strategy])
             case "validate":
@@ -202,6 +239,12 @@ class Plan:
                 if isinstance(digest, str):
                     inputs[f"{component.name} {what}"] = digest
         return inputs
+
+
+def label_settings(label: LabelConfig) -> dict[str, Any]:
+    """The part of the config that says what people were asked."""
+    asked = {"dataset", "kind", "pairs_a_prompt", "overlap", "criteria", "mirror", "assisted"}
+    return label.model_dump(mode="json", include=asked)
 
 
 def lost_files(stage: Stage, manifest: Manifest) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from pairwright import pipeline, sampling, training
+from pairwright import labelling, pipeline, sampling, training
 from pairwright.errors import CheckError
 from pairwright.pipeline import Road
 from pairwright.plan import Plan, evaluation_rewards
@@ -21,6 +21,7 @@ _MAKERS: dict[str, Callable[[Road], Manifest | None]] = {
     "prompts": sampling.make_prompts,
     "generate": sampling.make_candidates,
     "rank": pipeline.make_judgements,
+    "label": labelling.make_labels,
     "aggregate": pipeline.make_rankings,
     "pair": pipeline.make_proposals,
     "validate": pipeline.make_pairs,
@@ -55,6 +56,8 @@ def open_plan(
     if run is not None:
         config = config.model_copy(update={"run": run})
     check_all(config)
+    if config.label is not None:
+        labelling.check_labels(config.label)
     return Plan(config, RunFolder(config.run), limit=limit)
 
 
@@ -73,10 +76,10 @@ def make_stage(
     with plan.run.writing(shard):
         road = Road(plan, progress, shard)
         if shard is None:
-            _keep_config(plan)
+            keep_config(plan)
             return [make(road, name) for name in names]
         with road.alone():
-            _keep_config(plan)
+            keep_config(plan)
             prompts = make(road, "prompts")
         return [prompts, make(road, "generate")]
 
@@ -93,7 +96,7 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
         raise ValueError(f"'{verb}' runs in one process; torchrun is for dpo")
     names = ["prompts", "generate"] if verb == "generate" else [verb]
     for name in plan.upstream(names[0]):
-        _needs_complete(plan, name)
+        needs_complete(plan, name)
     _keep_full_run(plan, names)
     return names
 
@@ -107,7 +110,7 @@ def make_road(plan: Plan, progress: Progress) -> list[Made]:
     """
     stages = check_road(plan)
     with plan.run.writing():
-        _keep_config(plan)
+        keep_config(plan)
         road = Road(plan, progress)
         made = []
         for name in stages:
@@ -127,8 +130,11 @@ def check_road(plan: Plan) -> list[str]:
         ValueError: something could.
     """
     config = plan.config
-    if config.rank is None and config.pair.edit is None:
-        raise ValueError("the config has no section 'rank'; expected rank.rewards, or pair.edit")
+    if config.rank is None and config.label is None and config.pair.edit is None:
+        raise ValueError(
+            "nothing says which answers are better; expected the section 'rank' or 'label', or "
+            "pair.edit"
+        )
     if not evaluation_rewards(config):
         raise ValueError("no reward judges the policy; expected evaluate.rewards or rank.rewards")
     if not config.evaluate.prompts and config.gate.test_share == 0:
@@ -201,7 +207,7 @@ def _check_splits(plan: Plan, manifest: Manifest | None) -> None:
         )
 
 
-def _needs_complete(plan: Plan, name: str) -> None:
+def needs_complete(plan: Plan, name: str) -> None:
     status = plan.status(name, outside=False)
     if status.state != "complete":
         verb = "generate" if name == "prompts" else name
@@ -221,7 +227,7 @@ def _keep_full_run(plan: Plan, names: Sequence[str]) -> None:
         )
 
 
-def _keep_config(plan: Plan) -> None:
+def keep_config(plan: Plan) -> None:
     """Store the config in force beside its output."""
     data = plan.config.model_dump(mode="json", by_alias=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()

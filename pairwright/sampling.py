@@ -10,7 +10,7 @@ from pairwright.pipeline import Road
 from pairwright.progress import Progress
 from pairwright.stored import columns
 from schemas.arrow import to_table
-from schemas.records import Candidate, Prompt, Record
+from schemas.records import Candidate, Prompt, Record, content_hash
 from schemas.run_folder import Manifest
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def make_prompts(road: Road) -> Manifest:
     loaded = load_prompts(road.plan.config.prompts)
     for line in _told_about(loaded):
         road.progress.line(f"prompts: {line}")
-    prompts = loaded.prompts[: road.plan.limit]
+    forgotten = road.plan.annotations.forgotten("prompt")
+    known = [prompt for prompt in loaded.prompts if content_hash(prompt.id) not in forgotten]
+    prompts = known[: road.plan.limit]
     parts = max(1, -(-len(prompts) // PROMPTS_A_PART))
     writer = road.begin("prompts", parts=parts)
     for index in writer.missing():
@@ -48,8 +50,10 @@ def make_prompts(road: Road) -> Manifest:
             index, to_table(chosen, Prompt), quarantine=to_table(quarantined, QuarantinedRow)
         )
     reasons = dict(loaded.reasons)
-    if len(prompts) < len(loaded.prompts):
-        reasons["OVER_LIMIT"] = len(loaded.prompts) - len(prompts)
+    if len(known) < len(loaded.prompts):
+        reasons["FORGOTTEN"] = len(loaded.prompts) - len(known)
+    if len(prompts) < len(known):
+        reasons["OVER_LIMIT"] = len(known) - len(prompts)
     counts = {**loaded.counts, "prompts": len(prompts), "quarantined": len(loaded.quarantined)}
     return writer.finish(counts=counts, reasons=reasons)
 

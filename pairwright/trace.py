@@ -84,7 +84,11 @@ def trace_pair(run: RunFolder, pair_id: str) -> History:
     prompt_id = pair.prompt.id
     of_prompt = pc.field("prompt_id") == prompt_id
     candidates = _part(run.stage("generate"), part, of_prompt, Candidate)
-    judgements = _part(run.stage("rank"), part, of_prompt, Judgement)
+    judgements = [
+        judgement
+        for stage in ("rank", "label")
+        for judgement in _part(run.stage(stage), part, of_prompt, Judgement)
+    ]
     rankings = _part(run.stage("aggregate"), part, of_prompt, Ranking)
     ranking = rankings[0] if rankings else None
     generated = run.stage("generate").manifest()

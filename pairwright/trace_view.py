@@ -1,6 +1,6 @@
 """A pair's history as a reader sees it in the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pairwright.trace import History, Side
+from schemas.records import Judgement
 
 _SHOWN = 240
 """Characters of a text that are shown."""
@@ -32,7 +33,7 @@ def _sections(history: History) -> Iterator[RenderableType]:
     yield from _section("sampling", _sampling_lines(history))
     yield Text("candidates", style="bold")
     yield Padding(_candidate_table(history.candidates), (0, 0, 0, 2))
-    yield from _section("judgements", [_judgement(item) for item in history.judgements])
+    yield from _section("judgements", list(_judgement_lines(history)))
     ranking = history.ranking
     yield from _section(
         "ranking",
@@ -99,10 +100,35 @@ def _candidate_table(sides: tuple[Side, ...]) -> Table:
     return table
 
 
-def _judgement(item: Any) -> str:
+def _judgement_lines(history: History) -> Iterator[str]:
+    """The machines' judgements, and people's about both sides of the pair."""
+    pair = history.pair
+    sides = {pair.chosen.text_id: "chosen", pair.rejected.text_id: "rejected"}
+    for item in history.judgements:
+        if item.annotator.kind != "human" or set(sides) <= set(item.candidates):
+            yield _judgement(item, sides)
+
+
+def _judgement(item: Judgement, sides: Mapping[str, str]) -> str:
     scores = ", ".join(_number(score) for score in item.scores or ())
-    given = f"scores {scores}" if item.scores is not None else f"ranks {list(item.ranks or ())}"
-    return f"{item.annotator.kind} '{item.annotator.name}' on '{item.question}': {given}"
+    ranks = ", ".join(
+        f"{sides.get(candidate, 'another')} {rank}"
+        for candidate, rank in zip(item.candidates, item.ranks or (), strict=False)
+    )
+    given = f"scores {scores}" if item.scores is not None else f"ranks {ranks}"
+    if item.both_bad:
+        given = "all bad"
+    unusual = [
+        *([item.mode] if item.mode != "blind" else []),
+        *([item.status] if item.status != "submitted" else []),
+        *([f"change {item.revision}"] if item.revision else []),
+    ]
+    notes = f" ({', '.join(unusual)})" if unusual else ""
+    because = f"; {shortened(item.rationale)}" if item.rationale else ""
+    return (
+        f"{item.annotator.kind} '{item.annotator.name}' on '{item.question}': "
+        f"{given}{notes}{because}"
+    )
 
 
 def _verdict(history: History) -> str:

@@ -14,6 +14,9 @@ from curation.models import Policy, load_policy
 from curation.tiny import build_tiny_model
 from schemas.configs import ModelConfig
 
+_MAY_SKIP = ("gpu", "browser")
+"""Marks of tests that need what a machine may lack."""
+
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,7 +39,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     skipped = report.skipped and not hasattr(report, "wasxfail")
-    if skipped and _in_ci() and item.get_closest_marker("gpu") is None:
+    if skipped and _in_ci() and not any(map(item.get_closest_marker, _MAY_SKIP)):
         report.outcome = "failed"
         report.longrepr = f"skipped, which fails in CI: {report.longrepr}"
     return report

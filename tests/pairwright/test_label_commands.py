@@ -1,0 +1,187 @@
+"""`pairwright label` against a live Argilla: what a person at the command line sees and gets."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from curation.argilla.server.background import start_background
+from curation.argilla.server.environment import ensure_environment
+from schemas.annotations import AnnotationStore
+from schemas.records import Judgement
+from schemas.run_folder import RunFolder
+from tests.pairwright.conftest import Command
+
+SCRIPTS = ("simulated-ann", "simulated-ben", "simulated-cem")
+
+
+@pytest.fixture(scope="module")
+def server_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home of a server that runs as long as this module's tests."""
+    try:
+        ensure_environment(print)
+    except OSError as error:
+        pytest.skip(f"no Argilla server on this machine: {error}")
+    home = tmp_path_factory.mktemp("argilla") / "home"
+    with start_background(home):
+        yield home
+
+
+@pytest.fixture
+def config(
+    inputs: Path, run_copy: Path, server_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A config whose run has candidates, for a dataset of its own on the server."""
+    monkeypatch.setenv("PAIRWRIGHT_ARGILLA_HOME", str(server_home))
+    data = yaml.safe_load((inputs / "run.yaml").read_text())
+    data["run"] = str(run_copy)
+    data["label"] = {
+        "dataset": f"Prefs {run_copy.parent.name}",
+        "workspaces": {"team": {"annotators": list(SCRIPTS)}},
+        "overlap": 2,
+        "pairs_a_prompt": 1,
+        "annotations": str(run_copy.parent / "annotations"),
+        "simulated": [{"name": name, "accuracy": 0.9} for name in SCRIPTS],
+    }
+    file = run_copy.parent / "label.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return file
+
+
+def result(outcome: Any) -> dict[str, Any]:
+    assert outcome.code == 0, outcome.err
+    data: dict[str, Any] = json.loads(outcome.out)
+    return data
+
+
+def test_a_plan_says_what_is_asked_and_sends_nothing(config: Path, pairwright: Command) -> None:
+    plan = result(pairwright("label", "plan", config, "--json"))
+    assert plan["records"] == plan["new"] > 0
+    assert plan["judgements"] == 2 * plan["records"]
+    assert [row["workspace"] for row in plan["workspaces"]] == ["team"]
+    assert not (config.parent / "annotations").exists()
+    assert "is not on the server" not in pairwright("label", "status", config).out
+
+
+def test_a_second_push_adds_nothing(config: Path, pairwright: Command) -> None:
+    first = result(pairwright("label", "push", config, "--json"))
+    second = result(pairwright("label", "push", config, "--json"))
+    assert (first["added"], first["present"]) == (first["records"], 0)
+    assert (second["added"], second["present"], second["new"]) == (0, first["records"], 0)
+    assert second["accounts"] == {}
+
+
+def test_votes_become_a_dataset_with_confidence(config: Path, pairwright: Command) -> None:
+    made = result(pairwright("run", config, "dpo.trainer.num_train_epochs=0.5", "--json"))
+    stages = {row["stage"]: row for row in made["stages"]}
+    assert stages["label"]["counts"]["judgements"] == 2 * stages["label"]["counts"]["tasks"]
+    assert stages["aggregate"]["counts"]["counted"] == stages["label"]["counts"]["judgements"]
+    run = RunFolder(Path(yaml.safe_load(config.read_text())["run"]))
+    pairs = run.stage("validate").tables()
+    known = [p for table in pairs for p in table["p_chosen"].to_pylist()]
+    assert known
+    assert all(0.5 < p < 1 for p in known)
+
+    status = result(pairwright("label", "status", config, "--json"))
+    assert status["needs_more"] == {}
+    assert sum(row["submitted"] for row in status["annotators"]) == sum(
+        row["submitted"] for row in status["datasets"]
+    )
+    agreement = result(pairwright("agreement", config, "--json"))
+    assert agreement["agreement"]["overall"]["percent"]["value"] > 0.5
+
+    again = result(pairwright("run", config, "dpo.trainer.num_train_epochs=0.5", "--json"))
+    assert {row["state"] for row in again["stages"]} == {"reused"}
+
+
+def test_an_excluded_annotator_counts_again_when_included(
+    config: Path, pairwright: Command
+) -> None:
+    votes = answered(config, pairwright)
+    reason = ["--reason", "presses A"]
+    result(pairwright("label", "exclude", config, SCRIPTS[0], *reason, "--json"))
+    result(pairwright("label", "pull", config, "--json"))
+    without = result(pairwright("aggregate", config, "--json"))["stages"][0]["counts"]["counted"]
+    assert 0 < without < votes
+    result(pairwright("label", "include", config, SCRIPTS[0], *reason, "--json"))
+    full = result(pairwright("aggregate", config, "--json"))["stages"][0]["counts"]["counted"]
+    assert full == votes
+    unknown = pairwright("label", "exclude", config, "nobody", *reason)
+    assert unknown.code == 2
+    assert "no answer of 'nobody'" in unknown.err
+
+
+def test_who_is_forgotten_is_gone_from_store_and_run_and_stays_away(
+    config: Path, pairwright: Command
+) -> None:
+    answered(config, pairwright)
+    result(pairwright("aggregate", config, "--json"))
+    run = RunFolder(Path(yaml.safe_load(config.read_text())["run"]))
+    # `forget` goes by the config that the run keeps.
+    gone = result(pairwright("forget", run.path, "--annotator", SCRIPTS[1], "--json"))
+    assert gone["judgements"] > 0
+    assert {"label", "aggregate"} <= set(gone["stages_deleted"])
+    assert not run.stage("label").folder.exists()
+    pulled = result(pairwright("label", "pull", config, "--json"))
+    assert sum(row["counts"].get("FORGOTTEN", 0) for row in pulled["datasets"]) > 0
+    names = {item.annotator.name for item in run.stage("label").read(Judgement)}
+    assert SCRIPTS[1] not in names
+    assert names
+
+
+def test_disputed_pairs_go_to_the_adjudicator_whose_answer_wins(
+    config: Path, pairwright: Command
+) -> None:
+    answered(config, pairwright, "label.simulated=[]")
+    none = pairwright("label", "adjudicate", config)
+    assert none.code == 2
+    assert "label.adjudicators" in none.err
+    sent = result(pairwright("label", "adjudicate", config, "label.adjudicators=[judy]", "--json"))
+    tasks = list(AnnotationStore(config.parent / "annotations").tasks.read())
+    disputed = [task for task in tasks if task.purpose == "adjudication"]
+    assert len(disputed) == sent["records"] == sent["added"]
+    assert {task.workspace for task in disputed} == {"adjudication"}
+    assert all(task.dataset.endswith("-adjudication") for task in disputed)
+
+
+def test_a_follow_up_goes_to_people_who_have_not_seen_the_pair(
+    config: Path, pairwright: Command
+) -> None:
+    answered(config, pairwright)
+    rooms = {"team": {"annotators": list(SCRIPTS)}, "fresh": {"annotators": ["dora", "emil"]}}
+    other = f"label.workspaces={json.dumps(rooms)}"
+    sent = result(pairwright("label", "push", config, other, "--next", "2", "--json"))
+    assert sent["added"] == 2
+    tasks = list(AnnotationStore(config.parent / "annotations").tasks.read())
+    following = [task for task in tasks if task.follows is not None]
+    assert [task.workspace for task in following] == ["fresh", "fresh"]
+    assert {task.dataset.rpartition("-next-")[2] for task in following} == {"1"}
+
+
+def test_without_a_server_a_push_says_how_to_start_one(
+    config: Path, pairwright: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIRWRIGHT_ARGILLA_HOME", str(tmp_path / "elsewhere"))
+    outcome = pairwright("label", "push", config, "label.simulated=[]")
+    assert outcome.code == 3
+    assert "pairwright label serve" in outcome.err
+
+
+def answered(config: Path, pairwright: Command, *overrides: str) -> int:
+    """How many answers count, once the scripts have answered everything and it is pulled."""
+    from pairwright.labelling import answer_by_script, labelling_server
+    from pairwright.pipeline import Road
+    from pairwright.progress import Silent
+    from pairwright.road import open_plan
+
+    result(pairwright("label", "push", config, "--json"))
+    road = Road(open_plan(config, (), run=None, limit=None), Silent())
+    assert road.plan.config.label is not None
+    with labelling_server(road, road.plan.config.label) as client:
+        answer_by_script(road, client)
+    pulled = result(pairwright("label", "pull", config, *overrides, "--json"))
+    counted: int = pulled["label"]["judgements"]
+    return counted
