@@ -184,11 +184,20 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
             else forget_for_good(plan, "annotator", annotator or "")
         )
     stone, deleted = done.tombstone, ", ".join(done.stages) or "nothing"
+    server = (
+        "the labelling server was not reached: delete there what it holds"
+        if done.on_server is None
+        else f"{done.on_server} deleted on the labelling server"
+    )
     output.result(
-        {**stone.model_dump(mode="json"), "stages_deleted": done.stages},
+        {
+            **stone.model_dump(mode="json"),
+            "deleted_on_server": done.on_server,
+            "stages_deleted": done.stages,
+        },
         Text(
             f"{stone.judgements} answers and {stone.tasks} tasks are gone from "
-            f"'{plan.annotations.folder}'; deleted of the run: {deleted}"
+            f"'{plan.annotations.folder}'; deleted of the run: {deleted}; {server}"
         ),
     )
 

@@ -14,6 +14,8 @@ _FIRST_STAGE = {"annotator": "label", "prompt": "prompts"}
 
 class Forgotten(NamedTuple):
     tombstone: Tombstone
+    on_server: int | None
+    """Answers or records deleted on the labelling server; None where it could not be reached."""
     stages: list[str]
     """The stages that were deleted, as they were made from what is gone."""
 
@@ -34,6 +36,7 @@ def forget(plan: Plan, kind: Literal["annotator", "prompt"], name: str) -> Forgo
             f"expected {'a user name' if kind == 'annotator' else 'a prompt id such as p-1234'}"
         )
     with plan.run.writing():
+        on_server = _erase(plan, store, kind, name)
         remove = store.forget_annotator if kind == "annotator" else store.forget_prompt
         tombstone = remove(name)
         stages = []
@@ -44,7 +47,27 @@ def forget(plan: Plan, kind: Literal["annotator", "prompt"], name: str) -> Forgo
                 stages.append(stage)
         for report in ("report.html", "report.json"):
             (plan.run.path / report).unlink(missing_ok=True)
-    return Forgotten(tombstone, stages)
+    return Forgotten(tombstone, on_server, stages)
+
+
+def _erase(
+    plan: Plan, store: AnnotationStore, kind: Literal["annotator", "prompt"], name: str
+) -> int | None:
+    """What is deleted on the server, as far as the store knows that it is there."""
+    from curation.argilla.client import connect
+    from curation.argilla.erase import erase_answers, erase_records
+
+    if plan.config.label is None:
+        return None
+    try:
+        with connect(plan.config.label) as client:
+            if kind == "prompt":
+                tasks = [task for task in store.tasks.read() if task.prompt.id == name]
+                return erase_records(client, tasks)
+            theirs = (item for item in store.judgements.read() if item.annotator.name == name)
+            return erase_answers(client, {item.external_id for item in theirs if item.external_id})
+    except (OSError, ValueError):
+        return None
 
 
 def _made_from(first: str) -> list[str]:

@@ -72,6 +72,18 @@ def serve(
     serve_argilla(home, port, progress=progress.line, ready=ready)
 
 
+def password(name: str, home: Path | None, *, as_json: bool) -> None:
+    from curation.argilla.server.accounts import reset_password
+    from curation.argilla.server.home import running
+
+    server = running(home)
+    if server is None:
+        raise ConnectionError("no labelling server runs; start it with `pairwright label serve`")
+    made = reset_password(server.url, server.api_key, name).password or ""
+    output = Output(as_json=as_json)
+    output.result({"annotator": name, "password": made}, *account_views({name: made}, server.url))
+
+
 def plan(config: Path, overrides: Sequence[str] | None, run: Path | None, *, as_json: bool) -> None:
     output = Output(as_json=as_json)
     with output.working():

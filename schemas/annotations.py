@@ -143,17 +143,22 @@ class AnnotationStore:
 
     def forget_annotator(self, name: str) -> Tombstone:
         """Remove a person's answers, and what was decided about them, for good."""
-        judgements = self.judgements.remove(lambda item: item.annotator.name == name)
+        answers = sum(item.annotator.name == name for item in self.judgements.read())
+        stone = self._bury("annotator", name, answers, 0)
+        self.judgements.remove(lambda item: item.annotator.name == name)
         self.decisions.remove(lambda item: item.annotator == name)
-        return self._bury("annotator", name, judgements, 0)
+        return stone
 
     def forget_prompt(self, prompt_id: str) -> Tombstone:
         """Remove a prompt's tasks and all answers about it for good."""
         asked = [task.id for task in self.tasks.read() if task.prompt.id == prompt_id]
-        judgements = self.judgements.remove(lambda item: item.prompt_id == prompt_id)
-        tasks = self.tasks.remove(lambda item: item.prompt.id == prompt_id)
+        answers = sum(item.prompt_id == prompt_id for item in self.judgements.read())
+        # The stones come first: what is left by a kill is removed by the next call.
         self.tombstones.append(_tombstone("task", task_id, 0, 1) for task_id in asked)
-        return self._bury("prompt", prompt_id, judgements, tasks)
+        stone = self._bury("prompt", prompt_id, answers, len(asked))
+        self.judgements.remove(lambda item: item.prompt_id == prompt_id)
+        self.tasks.remove(lambda item: item.prompt.id == prompt_id)
+        return stone
 
     def forgotten(self, kind: Buried) -> set[str]:
         """`content_hash`es of the annotators' names, or prompts' or tasks' ids, that stay out."""

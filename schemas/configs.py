@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from schemas.arrow import first_error
 
-
 ANNOTATIONS = Path("annotations")
 """Where people's answers are kept unless the config says otherwise: beside `runs/`."""
 

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from curation.argilla.server.background import start_background
 from curation.argilla.server.environment import ensure_environment
+from curation.argilla.server.home import running
 from schemas.annotations import AnnotationStore
 from schemas.records import Judgement
 from schemas.run_folder import RunFolder
@@ -122,14 +124,43 @@ def test_who_is_forgotten_is_gone_from_store_and_run_and_stays_away(
     run = RunFolder(Path(yaml.safe_load(config.read_text())["run"]))
     # `forget` goes by the config that the run keeps.
     gone = result(pairwright("forget", run.path, "--annotator", SCRIPTS[1], "--json"))
-    assert gone["judgements"] > 0
+    assert gone["deleted_on_server"] == gone["judgements"] > 0
     assert {"label", "aggregate"} <= set(gone["stages_deleted"])
     assert not run.stage("label").folder.exists()
-    pulled = result(pairwright("label", "pull", config, "--json"))
-    assert sum(row["counts"].get("FORGOTTEN", 0) for row in pulled["datasets"]) > 0
+    result(pairwright("label", "pull", config, "--json"))
     names = {item.annotator.name for item in run.stage("label").read(Judgement)}
     assert SCRIPTS[1] not in names
     assert names
+
+
+def test_a_forgotten_prompt_is_asked_of_nobody_again(config: Path, pairwright: Command) -> None:
+    answered(config, pairwright)
+    result(pairwright("aggregate", config, "--json"))
+    run = RunFolder(Path(yaml.safe_load(config.read_text())["run"]))
+    store = AnnotationStore(config.parent / "annotations")
+    prompt_id = next(store.tasks.read()).prompt.id
+    gone = result(pairwright("forget", run.path, "--prompt", prompt_id, "--json"))
+    assert gone["deleted_on_server"] == gone["tasks"] == 1
+    assert gone["judgements"] == 2
+    assert run.stages() == {}
+    made = result(pairwright("generate", config, "--json"))["stages"]
+    assert made[0]["reasons"] == {"FORGOTTEN": 1}
+    result(pairwright("label", "push", config, "--json"))
+    assert prompt_id not in {task.prompt.id for task in store.tasks.read()}
+
+
+def test_a_new_password_is_shown_once_and_opens_the_account(
+    config: Path, pairwright: Command
+) -> None:
+    result(pairwright("label", "push", config, "--json"))
+    made = result(pairwright("label", "password", SCRIPTS[0], "--json"))
+    server = running()
+    assert server is not None
+    form = {"username": SCRIPTS[0], "password": made["password"]}
+    assert httpx.post(f"{server.url}/api/v1/token", data=form).status_code == 201
+    unknown = pairwright("label", "password", "nobody")
+    assert unknown.code == 2
+    assert "no account is called 'nobody'" in unknown.err
 
 
 def test_disputed_pairs_go_to_the_adjudicator_whose_answer_wins(
