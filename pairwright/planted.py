@@ -1,24 +1,21 @@
-"""Prompts with answers whose winner is known beforehand: what the self-test sends down the road."""
+"""Prompts with answers whose winner is known beforehand, and what is known of them by their words.
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+Laws look a text up by its words alone: an id, a place or a column that was swapped on the road
+would swap them too, and nobody would notice.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
 
 from schemas.records import Candidate, Completion, Message, Origin, Prompt, text_id
 
-_TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "get_weather",
-            "description": "The weather of a city",
-            "parameters": {
-                "type": "object",
-                "properties": {"city": {"type": "string"}, "day": {"type": ["string", "null"]}},
-                "required": ["city"],
-            },
-        },
-    }
-]
+Turns = Iterable[Mapping[str, Any]]
+
+Story = Literal["changed", "drafted", "discarded", "withdrawn", "late"]
+"""What goes on while people answer: a wrong answer is changed; a further one stays a draft, is
+discarded, or is taken back; a right one comes late."""
 
 
 class Planted(NamedTuple):
@@ -27,6 +24,8 @@ class Planted(NamedTuple):
     prompt: Prompt
     candidates: tuple[Candidate, ...]
     scores: tuple[float | None, ...]
+    """None where nobody knows; 0 is bad."""
+    story: Story | None = None
 
     @property
     def winners(self) -> set[str]:
@@ -38,6 +37,13 @@ class Planted(NamedTuple):
     @property
     def has_pair(self) -> bool:
         return len(set(self._scored().values())) > 1
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The rank of each candidate by `text_id`, 1 for the best; equals share one."""
+        scored = self._scored()
+        levels = sorted(set(scored.values()), reverse=True)
+        return {key: levels.index(score) + 1 for key, score in scored.items()}
 
     def score_of(self, candidate_text_id: str) -> float | None:
         return self._scored().get(candidate_text_id)
@@ -61,6 +67,77 @@ class Planted(NamedTuple):
         }
 
 
+class Comparison(NamedTuple):
+    """Two answers to one prompt, by their words."""
+
+    asked: str
+    better: str
+    worse: str
+
+
+class Opinions:
+    """What is known of planted texts, found by their words."""
+
+    def __init__(self, planted: Sequence[Planted]) -> None:
+        self._planted = {words(item.prompt.message_dicts()): item for item in planted}
+        self._scores = {
+            (asked, words(candidate.completion.message_dicts())): score
+            for asked, item in self._planted.items()
+            for candidate, score in zip(item.candidates, item.scores, strict=True)
+        }
+
+    def score(self, asked: Turns, answer: Turns) -> float | None:
+        """The answer's score; None where it was not planted, or planted without one."""
+        return self._scores.get((words(asked), words(answer)))
+
+    def prefers(self, asked: Turns, answer: Turns, other: Turns) -> bool:
+        """Whether both are known and the first is the better one."""
+        score, other_score = self.score(asked, answer), self.score(asked, other)
+        return score is not None and other_score is not None and score > other_score
+
+    def story(self, asked: Turns) -> Story | None:
+        item = self._planted.get(words(asked))
+        return None if item is None else item.story
+
+    def comparisons(self) -> Iterator[Comparison]:
+        """Every two answers that are scored apart."""
+        for (asked, one), (_, other) in self._twos():
+            score, other_score = self._scores[asked, one], self._scores[asked, other]
+            if score is not None and other_score is not None and score != other_score:
+                better, worse = (one, other) if score > other_score else (other, one)
+                yield Comparison(asked, better, worse)
+
+    def ties(self) -> Iterator[Comparison]:
+        """Every two answers that are scored alike, in either order."""
+        for (asked, one), (_, other) in self._twos():
+            score, other_score = self._scores[asked, one], self._scores[asked, other]
+            if score is not None and score == other_score:
+                yield Comparison(asked, one, other)
+                yield Comparison(asked, other, one)
+
+    def _twos(self) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+        return (two for two in combinations(self._scores, 2) if two[0][0] == two[1][0])
+
+
+def words(turns: Turns) -> str:
+    """What the turns say, as one text: roles, contents, and calls where there are any."""
+    said = []
+    for turn in turns:
+        calls = turn.get("tool_calls")
+        said.append([turn["role"], turn.get("content") or "", *([calls] if calls else [])])
+    return json.dumps(said, sort_keys=True)
+
+
+def turns_of(said: str) -> list[dict[str, Any]]:
+    """The roles and contents that the words were made of."""
+    return [{"role": role, "content": content} for role, content, *_ in json.loads(said)]
+
+
+def answer(text: str) -> list[dict[str, Any]]:
+    """The text as an assistant's turn."""
+    return [{"role": "assistant", "content": text}]
+
+
 class PlantedReward:
     """The score that was planted with the prompt; None where none was."""
 
@@ -76,106 +153,20 @@ class PlantedReward:
         ]
 
 
-def planted_prompts() -> list[Planted]:
-    """Every kind of prompt that has ever swapped, tied or lost a winner."""
-    return [*_plain(), *_ties(), *_odd_texts(), *_conversations(), *_tool_calls()]
-
-
-def _plain() -> Iterator[Planted]:
-    """Winner first, last and in the middle; shorter and longer; scores of any sign and size."""
-    for number, (words, scores) in enumerate(
-        [
-            (("Red.", "The house is small and old."), (1.0, 0.0)),
-            (("The house is small and old.", "Red."), (0.0, 1.0)),
-            (("No.", "Yes, it is.", "I do not know."), (0.1, 0.9, 0.5)),
-            (("Never again.", "Seven days."), (-2.0, -1.0)),
-            (("Paris.", "France."), (1e-9, 0.0)),
-            (("Blue.", "Blue"), (3.0, 2.0)),
-            (("The cat sleeps.", "The Cat sleeps."), (100.0, -100.0)),
-            (("One.", "Two.", "Three.", "Four."), (0.4, 0.3, 0.2, 0.1)),
-            (("One.", "Two.", "Three.", "Four."), (0.1, 0.2, 0.3, 0.4)),
-        ]
-    ):
-        yield _planted(f"Plain question number {number}?", words, scores)
-
-
-def _ties() -> Iterator[Planted]:
-    """All equal, equal at the top, equal at the bottom, and answers that nobody scored."""
-    yield _planted("All alike?", ("Yes.", "No."), (0.5, 0.5))
-    yield _planted("All wrong?", ("Red.", "Blue.", "Old."), (0.0, 0.0, 0.0))
-    yield _planted("Two best?", ("Red.", "Blue.", "Old."), (1.0, 1.0, 0.0))
-    yield _planted("Two worst?", ("Red.", "Blue.", "Old."), (0.0, 1.0, 0.0))
-    yield _planted("Nobody knows?", ("Red.", "Blue."), (None, None))
-    yield _planted("Only one is known?", ("Red.", "Blue."), (None, 1.0))
-    yield _planted("The best is not known?", ("Red.", "Blue.", "Old."), (None, 0.2, 0.8))
-
-
-def _odd_texts() -> Iterator[Planted]:
-    """Scripts, combined signs, quotes, line breaks, and what looks like a number, null or JSON."""
-    for number, words in enumerate(
-        [
-            ("Zażółć gęślą jaźń.", "Zazolc gesla jazn."),
-            ("مرحبا بالعالم", "שלום עולם"),
-            ("👩‍👩‍👧 and a flag 🇳🇴", "no emoji"),
-            ("cafe\u0301", "caf\u00e9!"),
-            ("line one\nline two\n\tindented", "line one line two"),
-            ('He said "no", then: \\n', "He said nothing"),
-            ("null", "None"),
-            ("3.0", "3"),
-            ('{"a": null}', "[]"),
-            ("a,b;c\td", "a|b"),
-        ]
-    ):
-        yield _planted(f"Odd text number {number}?", words, (1.0, 0.0))
-        yield _planted(f"Odd text number {number}, loser first?", words[::-1], (0.0, 1.0))
-
-
-def _conversations() -> Iterator[Planted]:
-    """Several turns and a system message; the winner of one turn was the loser of another."""
-    turns = [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": "Describe the small red house."},
-        {"role": "assistant", "content": "Red."},
-        {"role": "user", "content": "And the sky?"},
-    ]
-    yield _planted(turns, ("Blue.", "Red."), (1.0, 0.0))
-    yield _planted(turns[1:], ("Red.", "Blue."), (1.0, 0.0))
-
-
-def _tool_calls() -> Iterator[Planted]:
-    """Calls that differ in an argument, or in a null that their author wrote."""
-    asked = [{"role": "user", "content": "What is the weather in Oslo?"}]
-    calls: list[dict[str, Any]] = [
-        {"city": "Oslo", "day": None},
-        {"city": "Bergen", "day": None},
-        {"city": "Oslo"},
-    ]
-    yield _planted(asked, [_call(call) for call in calls], (1.0, 0.0, 0.5), _TOOLS)
-    answered = [
-        *asked,
-        _call(calls[0], call_id="call-1"),
-        {"role": "tool", "content": '{"degrees": -3}', "tool_call_id": "call-1"},
-    ]
-    yield _planted(answered, ("It is -3 degrees.", "It is warm."), (1.0, 0.0), _TOOLS)
-
-
-def _call(arguments: dict[str, Any], call_id: str | None = None) -> dict[str, Any]:
-    call = {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
-    named = call if call_id is None else {**call, "id": call_id}
-    return {"role": "assistant", "content": "", "tool_calls": [named]}
-
-
-def _planted(
+def planted(
     asked: str | Sequence[dict[str, Any]],
     answers: Sequence[str | dict[str, Any]],
     scores: Sequence[float | None],
+    *,
     tools: Any = None,
+    story: Story | None = None,
 ) -> Planted:
+    """A question, or a whole conversation, with answers and their scores."""
     turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
     prompt = Prompt(messages=tuple(map(Message.model_validate, turns)), tools=tools)
     candidates = []
-    for index, answer in enumerate(answers):
-        turn = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+    for index, given in enumerate(answers):
+        (turn,) = answer(given) if isinstance(given, str) else [given]
         candidates.append(
             Candidate(
                 prompt_id=prompt.id,
@@ -185,4 +176,4 @@ def _planted(
                 origin=Origin(generator="import:selftest", index=index),
             )
         )
-    return Planted(prompt, tuple(candidates), tuple(scores))
+    return Planted(prompt, tuple(candidates), tuple(scores), story)

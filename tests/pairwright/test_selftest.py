@@ -1,41 +1,63 @@
 import json
+from collections.abc import Iterator
 
-from pairwright.planted import PlantedReward, planted_prompts
+import pytest
+
+from pairwright.planted import Opinions, answer
+from pairwright.planted_prompts import planted_pairs, planted_prompts, planted_rankings
 from pairwright.progress import Silent
-from pairwright.selftest import examine_road
-from schemas.records import Completion, Prompt
+from pairwright.selftest_laws import Law, as_far_as_it_goes, summed
 
 
-class WorstIsBest(PlantedReward):
-    """The planted scores with their sign turned: a reward that swaps every winner."""
-
-    def __call__(self, prompts: list[Prompt], completions: list[Completion]) -> list[float | None]:
-        scores = super().__call__(prompts, completions)
-        return [None if score is None else -score for score in scores]
-
-
-def test_every_law_holds_on_the_road(pairwright) -> None:
+def test_every_law_holds_on_both_roads(pairwright) -> None:  # type: ignore[no-untyped-def]
     tested = pairwright("selftest", "--json")
 
     laws = json.loads(tested.out)
     assert [law["law"] for law in laws if not law["holds"]] == []
-    assert len(laws) == 15
+    assert len(laws) == 34
     assert tested.code == 0
 
 
-def test_a_swapped_winner_breaks_the_laws(monkeypatch) -> None:
-    import sys
-    import types
+def test_without_the_server_the_selftest_says_why(  # type: ignore[no-untyped-def]
+    pairwright, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIRWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
 
-    module = types.ModuleType("swapping")
-    module.WorstIsBest = WorstIsBest  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "swapping", module)
+    tested = pairwright("selftest", "--json")
 
-    laws = {law.law: law for law in examine_road(Silent(), "swapping:WorstIsBest")}
+    assert tested.code == 3
+    assert "the Argilla server could not be set up" in json.loads(tested.out)["error"]
 
-    assert laws["chosen has the better score"].held == 0
-    assert not laws["chosen is a best answer of its prompt"].holds
-    assert laws["a prompt whose scores tie has no pair"].holds
+
+def test_a_stage_that_refuses_what_it_is_given_breaks_a_law() -> None:
+    def laws() -> Iterator[Law]:
+        yield Law("two and two are four", 1, 1)
+        raise ValueError("no more of this")
+
+    *before, last = as_far_as_it_goes(laws(), Silent())
+
+    assert [law.holds for law in before] == [True]
+    assert (last.held, last.seen) == (0, 1)
+
+
+def test_a_law_that_never_applied_does_not_hold() -> None:
+    once, never = summed([Law("once", 1, 1), Law("never", 0, 0), Law("once", 2, 2)])
+
+    assert once == Law("once", 3, 3)
+    assert once.holds
+    assert not never.holds
+
+
+def test_a_planted_text_is_found_by_its_words_and_conversation() -> None:
+    opinions = Opinions(planted_pairs())
+    asked = [{"role": "user", "content": "What colour is it?"}]
+
+    long = answer("The house is small and old.")
+    assert opinions.prefers(asked, answer("Red."), long)
+    assert not opinions.prefers(asked, long, answer("Red."))
+    assert opinions.score(asked, answer("Blue.")) is None
 
 
 def test_planted_prompts_cover_ties_tools_turns_and_scripts() -> None:
@@ -49,3 +71,26 @@ def test_planted_prompts_cover_ties_tools_turns_and_scripts() -> None:
     assert any(not text.isascii() for text in texts)
     first_wins = sum(item.candidates[0].text_id in item.winners for item in planted)
     assert 0.3 < first_wins / len(planted) < 0.7
+
+
+def test_people_are_asked_about_every_kind_of_pair() -> None:
+    pairs = planted_pairs()
+    texts = [[one.completion.text for one in item.candidates] for item in pairs]
+
+    assert {item.scores for item in pairs} >= {(1.0, 1.0), (0.0, 0.0)}
+    assert any(item.prompt.messages[0].role == "system" for item in pairs)
+    assert any("🇳🇴" in text for two in texts for text in two)
+    assert any("مرحبا" in text for two in texts for text in two)
+    assert any("<script>" in text for two in texts for text in two)
+    assert any(
+        len(set(map(len, two))) == 1 and item.has_pair
+        for item, two in zip(pairs, texts, strict=True)
+    )
+    first_wins = sum(item.candidates[0].text_id in item.winners for item in pairs)
+    assert 0.3 < first_wins / len(pairs) < 0.7
+
+
+def test_people_rank_three_and_four_answers_with_ties_anywhere() -> None:
+    ranks = {tuple(item.ranks.values()) for item in planted_rankings()}
+
+    assert ranks >= {(1, 2, 1), (2, 1, 2), (1, 1, 1), (2, 1, 1, 2), (2, 1, 3, 2), (2, 2, 1, 2)}
