@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint check bench clean
+.PHONY: setup demo label test lint check bench clean
 
 setup: .venv/installed
 
@@ -13,6 +13,11 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/pairwright run recipes/demo/run.yaml
+
+# The demo's pairs for you: an account is made, the page opens, Ctrl-C ends it. Needs `make demo`.
+label: setup
+	$(BIN)/pairwright label serve recipes/demo/run.yaml label.dataset="Demo by hand" \
+	  label.workspaces='{by-hand: {annotators: [you]}}' label.overlap=1 label.simulated=[]
 
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
