@@ -40,6 +40,19 @@ class Dot(NamedTuple):
     high: float | None
 
 
+class ShareDot(NamedTuple):
+    """A row of a plot of shares, with its interval and what it is to be compared with."""
+
+    label: str
+    share: float
+    low: float
+    high: float
+    expected: float | None
+    """Marked by an upright stroke."""
+    odd: bool
+    """Drawn in the colour of what deserves a look."""
+
+
 class Series(NamedTuple):
     x: Sequence[float]
     y: Sequence[float]
@@ -69,6 +82,63 @@ def dot_plot(dots: Sequence[Dot], label: str) -> str:
         axes.set_xlabel(label)
 
     return _svg(draw, height)
+
+
+def share_plot(dots: Sequence[ShareDot], label: str) -> str:
+    """One row a dot from 0 to 100 %, with its interval and a stroke at what is expected."""
+    height = 0.75 + 0.27 * len(dots)
+
+    def draw(axes: "Axes") -> None:
+        for row, dot in enumerate(dots):
+            colour = WORSE if dot.odd else POLICY
+            axes.plot([dot.low, dot.high], [row, row], color=colour, linewidth=1.8)
+            axes.plot([dot.share], [row], "o", color=colour, markersize=5)
+            if dot.expected is not None:
+                axes.plot([dot.expected] * 2, [row - 0.34, row + 0.34], color=INK, linewidth=1.1)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
+        axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
+        axes.set_ylim(len(dots) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color=FAINT, linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(label)
+
+    return _svg(draw, height)
+
+
+def count_bars(counts: Sequence[tuple[str, int]], label: str) -> str:
+    """One bar a name with its count at the end."""
+    height = 0.65 + 0.32 * len(counts)
+
+    def draw(axes: "Axes") -> None:
+        rows = range(len(counts))
+        bars = axes.barh(rows, [count for _, count in counts], color=POLICY, alpha=0.75, height=0.6)
+        axes.bar_label(bars, [f"{count:,}" for _, count in counts], padding=4)
+        axes.set_yticks(rows, [name for name, _ in counts])
+        axes.set_ylim(len(counts) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.12)
+        axes.locator_params(axis="x", nbins=5, integer=True)
+        axes.set_xlabel(label)
+
+    return _svg(draw, height)
+
+
+def confidence_bars(probabilities: Sequence[float], label: str) -> str:
+    """How many pairs there are by their probability, in ten steps from a half to one."""
+
+    def draw(axes: "Axes") -> None:
+        edges = [0.5 + step / 20 for step in range(11)]
+        axes.hist(probabilities, bins=edges, color=POLICY, alpha=0.75, edgecolor="white")
+        axes.set_xlim(0.5, 1)
+        axes.locator_params(axis="y", nbins=5, integer=True)
+        axes.set_xlabel(label)
+        axes.set_ylabel("pairs")
+
+    return _svg(draw, 2.2)
 
 
 def sorted_bars(values: Sequence[float], label: str) -> str:

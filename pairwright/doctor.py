@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from schemas.configs import Config, ModelConfig
+from schemas.configs import Config, LabelConfig, ModelConfig
 
 _GIB = 1 << 30
 _LITTLE_MEMORY, _LITTLE_DISK = 4 * _GIB, 2 * _GIB
@@ -29,9 +29,12 @@ def examine(config: Config | None) -> list[Finding]:
     """What was found, the config's model and template among it where a config is given."""
     checks: list[Callable[[], Iterator[Finding]]] = [_python, _packages, _torch, _memory]
     folder = Path.cwd() if config is None else config.run
-    checks += [lambda: _disk(folder), _cache]
+    checks += [lambda: iter([disk_finding("run folder", folder, key="run")]), _cache]
     if config is not None:
         checks += [lambda: _model(config.model), lambda: _trainer(config)]
+        label = config.label
+        if label is not None:
+            checks.append(lambda: _labelling(label))
     return [finding for check in checks for finding in check()]
 
 
@@ -96,19 +99,24 @@ def _memory() -> Iterator[Finding]:
     yield Finding("memory", state, f"{total / _GIB:.1f} GiB")
 
 
-def _disk(folder: Path) -> Iterator[Finding]:
-    """Room and right to write where the run is, or would be made."""
+def disk_finding(name: str, folder: Path, *, key: str) -> Finding:
+    """Room and right to write where the folder is, or would be made; `key` says what sets it."""
     there = folder.absolute()
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
-    detail = f"{free / _GIB:.1f} GiB free at '{folder}'"
     if not there.is_dir():
-        yield Finding("run folder", "missing", f"'{there}' is a file; choose another run folder")
-    elif not os.access(there, os.W_OK):
-        yield Finding("run folder", "missing", f"'{there}' cannot be written; choose another")
-    else:
-        yield Finding("run folder", "ok" if free >= _LITTLE_DISK else "warning", detail)
+        return Finding(name, "missing", f"'{there}' is a file; choose another ({key})")
+    if not os.access(there, os.W_OK):
+        return Finding(name, "missing", f"'{there}' cannot be written; choose another ({key})")
+    state: Literal["ok", "warning"] = "ok" if free >= _LITTLE_DISK else "warning"
+    return Finding(name, state, f"{free / _GIB:.1f} GiB free at '{folder}'")
+
+
+def _labelling(config: LabelConfig) -> Iterator[Finding]:
+    from pairwright.doctor_labelling import labelling_findings
+
+    return labelling_findings(config)
 
 
 def _cache() -> Iterator[Finding]:

@@ -1,9 +1,11 @@
 """What a command would do, without weights and without a trace on disk."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pairwright.plan import Plan
+from schemas.configs import LabelConfig
 from schemas.records import Prompt
 
 
@@ -48,6 +50,8 @@ def _amounts(plan: Plan) -> dict[str, str]:
         "aggregate": f"{prompts} prompts",
         "pair": f"at most {samples} candidates",
     }
+    if config.label is not None:
+        amounts["label"] = _labels(config.label, prompts, config.generate.n)
     if config.evaluate.prompts:
         from curation.prompts import load_prompts
 
@@ -55,6 +59,30 @@ def _amounts(plan: Plan) -> dict[str, str]:
         tokens = answers * config.evaluate.max_new_tokens
         amounts["evaluate"] = f"{answers} sequences, at most {tokens} new tokens"
     return amounts
+
+
+def _labels(config: LabelConfig, prompts: int, samples: int) -> str:
+    """What people are asked at most: where every sample is another answer, and whole."""
+    from curation.argilla.sharing import gold_count
+
+    if config.kind == "ranking":
+        a_prompt = 1 if samples > 1 else 0
+    else:
+        pairs = math.comb(samples, 2)
+        a_prompt = min(pairs, config.pairs_a_prompt or pairs) * (2 if config.mirror else 1)
+    records = prompts * a_prompt
+    if config.gold is not None:
+        records += gold_count(records, config.gold.rate)
+    quotas = [group.quota for group in config.workspaces.values()]
+    if None not in quotas:
+        records = min(records, sum(quota for quota in quotas if quota is not None))
+    judgements = records * config.overlap
+    hours = judgements * config.seconds_an_answer / 3600
+    people = {name for group in config.workspaces.values() for name in group.annotators}
+    scripts = people & {script.name for script in config.simulated}
+    if scripts == people:
+        return f"at most {records} records, {judgements} simulated judgements"
+    return f"at most {records} records, {judgements} judgements, {hours:.1f} hours"
 
 
 def _prompts(plan: Plan) -> list[Prompt]:

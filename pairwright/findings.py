@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from dpo.step_log import StepRecord
 from dpo.summary import EvaluationRecord, EvaluationSummary
-from pairwright.funnel import Funnel, funnel
+from pairwright.funnel import Funnel, Seen, funnel
+from pairwright.people import People, people_doubts, prompts_answered, read_people
 from pairwright.plan import UPSTREAM
+from pairwright.road import stored_plan
 from pairwright.verdict import Verdict, doubts, verdict
 from schemas.arrow import first_error
 from schemas.run_folder import Manifest, RunFolder, Stage
@@ -22,6 +24,7 @@ _ABSENT = {
     "prompts": "prompts were not loaded",
     "generate": "no candidate was sampled",
     "rank": "candidates were not judged",
+    "label": "people were not asked",
     "aggregate": "judgements were not turned into rankings",
     "pair": "no pair was proposed",
     "validate": "pairs have not been through the gate",
@@ -42,6 +45,8 @@ class Findings(NamedTuple):
     """Of every stage on disk, in the order of the road."""
     missing: list[Missing]
     funnel: Funnel
+    people: People | None
+    """What people said, where they were asked."""
     verdict: Verdict
     warnings: list[str]
     """What to know before trusting the figures, gravest first."""
@@ -85,8 +90,15 @@ def read_findings(run: RunFolder) -> Findings:
     found = Findings(
         run=run.path,
         manifests=manifests,
-        missing=list(_missing(manifests)),
-        funnel=funnel(manifests, len(trained) if "dpo" in done else None),
+        missing=list(_missing(_road(run, manifests), manifests)),
+        funnel=funnel(
+            manifests,
+            Seen(
+                trained_pairs=len(trained) if "dpo" in done else None,
+                answered_prompts=prompts_answered(run, manifests),
+            ),
+        ),
+        people=read_people(run, manifests),
         verdict=verdict(summary),
         warnings=[],
         summary=summary,
@@ -107,15 +119,24 @@ def _summary(manifest: Manifest, run: Path) -> EvaluationSummary:
         ) from None
 
 
-def _missing(manifests: dict[str, Manifest]) -> Iterator[Missing]:
+def _road(run: RunFolder, manifests: dict[str, Manifest]) -> list[str]:
+    """The stages that the run is to have: those of its config or, without one, of its manifests."""
+    try:
+        return stored_plan(run).stages
+    except ValueError:
+        pass
     pair = manifests.get("pair")
-    edited = pair is not None and isinstance(pair.config, dict) and pair.config.get("edit")
-    for name, absent in _ABSENT.items():
-        if edited and name in ("rank", "aggregate"):
-            continue
+    if pair is not None and isinstance(pair.config, dict) and pair.config.get("edit"):
+        return [name for name in UPSTREAM if name not in ("rank", "label", "aggregate")]
+    unused = {"rank"} - manifests.keys() if "label" in manifests else {"label"}
+    return [name for name in UPSTREAM if name not in unused]
+
+
+def _missing(road: list[str], manifests: dict[str, Manifest]) -> Iterator[Missing]:
+    for name in road:
         manifest = manifests.get(name)
         if manifest is None:
-            yield Missing(name, absent)
+            yield Missing(name, _ABSENT[name])
         elif manifest.state != "complete":
             yield Missing(name, "it was begun and is not finished")
 
@@ -132,6 +153,8 @@ def _pair_id(steps: list[StepRecord], validated: Stage) -> str | None:
 
 
 def _warnings(found: Findings) -> Iterator[str]:
+    if found.people is not None:
+        yield from people_doubts(found.people)
     if found.summary is not None:
         yield from doubts(found.summary)
         if found.summary.kl_per_token.mean is None:

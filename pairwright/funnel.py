@@ -3,7 +3,9 @@ rest. Each line counts in one unit, and what went in is what came out plus what 
 """
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from pairwright.people import ranks_by_votes, simulated_among
 from schemas.records import Record
 from schemas.run_folder import Manifest
 
@@ -49,8 +51,17 @@ class Funnel(Record):
     """Whether every line does."""
 
 
-def funnel(manifests: Mapping[str, Manifest], trained_pairs: int | None) -> Funnel:
-    """The funnel of the stages that are complete; `trained_pairs` entered some optimiser step."""
+class Seen(NamedTuple):
+    """What only the stored records tell; None where the stage is not complete."""
+
+    trained_pairs: int | None = None
+    """Pairs that entered some optimiser step."""
+    answered_prompts: int | None = None
+    """Prompts about which somebody answered."""
+
+
+def funnel(manifests: Mapping[str, Manifest], seen: Seen) -> Funnel:
+    """The funnel of the stages that are complete."""
     counts = {
         name: manifest.counts
         for name, manifest in manifests.items()
@@ -60,9 +71,7 @@ def funnel(manifests: Mapping[str, Manifest], trained_pairs: int | None) -> Funn
     def count(stage: str, key: str) -> int | None:
         return counts.get(stage, {}).get(key)
 
-    lines = [
-        line for stage in counts for line in _lines(stage, counts, manifests[stage], trained_pairs)
-    ]
+    lines = [line for stage in counts for line in _lines(stage, counts, manifests, seen)]
     return Funnel(
         prompts=count("prompts", "prompts"),
         samples=count("generate", "samples"),
@@ -80,11 +89,11 @@ def funnel(manifests: Mapping[str, Manifest], trained_pairs: int | None) -> Funn
 def _lines(
     stage: str,
     counts: Mapping[str, Mapping[str, int]],
-    manifest: Manifest,
-    trained_pairs: int | None,
+    manifests: Mapping[str, Manifest],
+    seen: Seen,
 ) -> list[FunnelLine | Made]:
-    own, reasons = counts[stage], manifest.reasons
-    facts = manifest.facts if isinstance(manifest.facts, dict) else {}
+    own, reasons = counts[stage], manifests[stage].reasons
+    facts = _facts(manifests, stage)
 
     def came_in(before: str, key: str, own_key: str) -> int:
         """As the stage before counted it, or this one where that is not complete."""
@@ -108,6 +117,32 @@ def _lines(
         case "rank":
             given = f"{came_in('generate', 'candidates', 'candidates'):,} candidates"
             return [Made(stage=stage, given=given, made=f"{own.get('judgements', 0):,} judgements")]
+        case "label":
+            came = came_in("generate", "prompts", "prompts")
+            passed = came if seen.answered_prompts is None else seen.answered_prompts
+            silent = {"NOBODY_ANSWERED": came - passed} if came > passed else {}
+            gold = own.get("gold_judgements", 0)
+            on_gold = f" and {gold:,} on gold questions" if gold else ""
+            made = f"{own.get('judgements', 0):,} {_judgements(manifests)}{on_gold}"
+            return [
+                line("prompts", came, passed, silent),
+                Made(stage=stage, given=f"{own.get('tasks', 0):,} records", made=made),
+            ]
+        case "aggregate" if ranks_by_votes(manifests[stage]):
+            label = counts.get("label", {})
+            came = own.get("judgements", 0)
+            if label:
+                came = label.get("judgements", 0) + label.get("gold_judgements", 0)
+            counted, rankings = own["counted"], own.get("rankings", 0)
+            answered = seen.answered_prompts
+            if answered is None:
+                answered = rankings + own.get("unranked", 0)
+            unit = _judgements(manifests)
+            return [
+                line(unit, came, counted, facts.get("not_counted", {})),
+                line("prompts", answered, rankings, reasons),
+                Made(stage=stage, given=f"{counted:,} {unit}", made=f"{rankings:,} rankings"),
+            ]
         case "aggregate":
             given = f"{came_in('rank', 'judgements', 'judgements'):,} judgements"
             return [Made(stage=stage, given=given, made=f"{own.get('rankings', 0):,} rankings")]
@@ -133,13 +168,26 @@ def _lines(
             given = f"{came_in('validate', 'out', 'in'):,} pairs"
             rows = ", ".join(f"{own[key]:,} rows in {key}" for key in sorted(own) if key != "in")
             return [Made(stage=stage, given=given, made=rows)]
-        case "dpo" if trained_pairs is not None:
-            came = came_in("validate", "train", "train")
-            skipped = came - trained_pairs
-            return [
-                line("pairs", came, trained_pairs, {"NOT_TRAINED_ON": skipped} if skipped else {})
-            ]
+        case "dpo" if seen.trained_pairs is not None:
+            came, trained = came_in("validate", "train", "train"), seen.trained_pairs
+            skipped = came - trained
+            return [line("pairs", came, trained, {"NOT_TRAINED_ON": skipped} if skipped else {})]
         case "evaluate":
             asked, refused = own.get("prompts", 0), own.get("quarantined", 0)
             return [line("held-out prompts", asked + refused, asked, reasons)]
     return []
+
+
+def _facts(manifests: Mapping[str, Manifest], stage: str) -> dict[str, Any]:
+    facts = manifests[stage].facts if stage in manifests else None
+    return facts if isinstance(facts, dict) else {}
+
+
+def _judgements(manifests: Mapping[str, Manifest]) -> str:
+    """`judgements`, called simulated as far as scripts gave them."""
+    facts = _facts(manifests, "label")
+    people = {row["annotator"] for row in facts.get("annotators", ())}
+    simulated = simulated_among(people, facts)
+    if not simulated:
+        return "judgements"
+    return "simulated judgements" if simulated == people else "judgements (some simulated)"

@@ -34,6 +34,34 @@ rank:                      # rewards, summed by weight; your own: `my_module:MyR
     - use: curation.rewards.rules:LengthReward
       args: {{at_most: 60}}
 
+# label:                   # people's answers; with it, their votes decide and `rank` may go
+#   dataset: My preferences     # the title in Argilla
+#   workspaces:                 # groups of annotators; each record goes to one group
+#     everyday:
+#       annotators: [ann, ben, cem]   # user names
+#       # quota: 200            # at most this many records for the group
+#   server: embedded            # what `pairwright label serve` runs, or the address of an Argilla
+#                               # (its key in ARGILLA_API_KEY)
+#   kind: pairwise              # two answers a record; `ranking`: 2 to 6 of a prompt in one
+#   pairs_a_prompt: 3           # default: each two answers of a prompt
+#   overlap: 3                  # people who answer each record
+#   criteria: []                # more questions, such as [Helpful, Honest]; each is kept apart
+#   guidelines: null            # a Markdown file for annotators; default: the project's own
+#   layout: auto                # side_by_side or stacked; auto goes by the answers' length
+#   gold: null                  # {{path: gold.jsonl, rate: 0.1}}: pairs whose answer is known
+#   mirror: false               # show each pair in both orders, as two records
+#   assisted: false             # show the machine's ranking first; such answers do not count
+#   suggest: true               # attach it once a record is complete, where `rank` made one
+#   adjudicators: []            # who decides where annotators disagree
+#   seconds_an_answer: 40       # for the estimate of hours
+#   annotations: annotations    # the folder that keeps all answers; it outlives runs
+#   simulated: []               # scripts instead of people, for a trial:
+#                               # [{{name: simulated-ann, accuracy: 0.8}}, ...]
+
+# aggregate:
+#   method: majority            # by votes: or dawid-skene, mace, bradley-terry; score: by `rank`
+#   question: overall           # or one of label.criteria
+
 pair:
   strategy: curation.pairs:BestVsWorst   # or BestVsRandom, AllPairs, MaxMin
 

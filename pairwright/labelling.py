@@ -239,10 +239,13 @@ def answer_by_script(road: Road, client: "Client") -> None:
 
 def attach_rankings(road: Road, client: "Client") -> "Suggested":
     """The machine ranking shown on records that people have completed, or on all if assisted."""
+    from curation.argilla.names import question_names
     from curation.argilla.suggest import suggest
 
     plan = road.plan
-    judgements = list(plan.run.stage("rank").read(Judgement))
+    asked = {"overall", *question_names(label_config(plan).criteria)}
+    ranked = plan.run.stage("rank").read(Judgement)
+    judgements = [item for item in ranked if item.question in asked]
     with road.progress.task("label", "records to suggest on", 0) as task:
         done = suggest(client, plan.annotations, label_config(plan), judgements, progress=task.set)
     left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(done.left_out.items()))
@@ -254,17 +257,20 @@ def freeze_labels(road: Road) -> Manifest:
     """The stage made of the answers that the store holds now about the run's candidates.
 
     Answers to gold questions, which tell how far to trust an annotator, are a kind of their own.
+    Answers to the dataset's tasks about candidates that the run does not have are OTHER_CANDIDATES.
     """
     plan, source = road.plan, road.run.stage("generate")
     shown = set(columns(source, ["text_id"])["text_id"].to_pylist())
     tasks = own_tasks(plan)
     about = {task.id for task in tasks}
-    ours, gold = [], []
+    ours, gold, elsewhere = [], [], 0
     for item in plan.annotations.judgements.read():
         if set(item.candidates) <= shown:
             ours.append(item)
-        elif item.task_id in about:
+        elif item.task_id in about and item.purpose == "gold":
             gold.append(item)
+        else:
+            elsewhere += item.task_id in about
     of_prompt = by_prompt(ours)
     writer = road.begin("label", parts=len(source.files()))
     for index in writer.missing():
@@ -281,7 +287,9 @@ def freeze_labels(road: Road) -> Manifest:
         "gold_judgements": len(gold),
         "annotators": len({item.annotator.name for item in ours}),
     }
-    return writer.finish(counts=counts, facts=label_facts(plan, [*ours, *gold], tasks))
+    reasons = {"OTHER_CANDIDATES": elsewhere} if elsewhere else {}
+    facts = label_facts(plan, [*ours, *gold], tasks)
+    return writer.finish(counts=counts, reasons=reasons, facts=facts)
 
 
 def label_facts(
@@ -305,6 +313,7 @@ def label_facts(
         "dataset": config.dataset,
         "simulated": [script.name for script in config.simulated],
         "tasks": dict(sorted(Counter(task.purpose for task in tasks).items())),
+        "not_asked": dict(sorted(plan_of_run(plan).left_out.items())),
         "shown_first": dict(sorted(Counter(_order(task) for task in tasks).items())),
         "not_counted": dict(sorted(counted.left_out.items())),
         "excluded": excluded,

@@ -135,9 +135,9 @@ class Plan:
             case "rank":
                 return self._reward_inputs(config.rank.rewards if config.rank else ())
             case "label":
-                return {"annotations": self.annotations.judgements.digest()}
+                return {"annotations": self.annotations.judgements.digest(), **self._excluded}
             case "aggregate" if self.method != "score":
-                return {"excluded": content_hash(sorted(self.annotations.excluded()))}
+                return self._excluded
             case "pair":
                 return code_digests([config.pair.edit or config.pair.strategy])
             case "validate":
@@ -211,6 +211,10 @@ class Plan:
                 self._digests[source] = source_digest(source)
             digests[f"file:{source.path}"] = self._digests[source]
         return digests
+
+    @property
+    def _excluded(self) -> dict[str, str]:
+        return {"excluded": content_hash(sorted(self.annotations.excluded()))}
 
     @cached_property
     def _weights(self) -> str:

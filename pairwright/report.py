@@ -51,6 +51,7 @@ def to_json(found: Findings) -> dict[str, Any]:
         "generation": {
             key: found.facts("generate").get(key) for key in ("model", "weights", "sampling")
         },
+        "labelling": None if found.people is None else found.people.data(),
         "gate": _gate(found),
         "training": _training(found),
         "evaluation": None if found.summary is None else found.summary.model_dump(),

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from curation.proportions import Proportion
 from dpo.summary import EvaluationRecord, EvaluationSummary, Sample
 from pairwright import charts
 from pairwright.findings import Findings
+from pairwright.people import People
 from pairwright.written import literal
 
 
@@ -13,7 +15,7 @@ def draw_charts(found: Findings) -> dict[str, Any]:
     """Safe SVG by name; a chart that has nothing to show is left out."""
     from markupsafe import Markup
 
-    drawn = {**_evaluation_charts(found), **_training_charts(found)}
+    drawn = {**_evaluation_charts(found), **_training_charts(found), **_people_charts(found.people)}
     return {name: Markup(svg) for name, svg in drawn.items()}
 
 
@@ -79,6 +81,46 @@ def _mean_tokens(samples: Sequence[Sample]) -> float:
     counts = [sample.candidate.count for sample in samples]
     total = sum(n * sample.tokens for n, sample in zip(counts, samples, strict=True))
     return total / sum(counts)
+
+
+def _people_charts(people: People | None) -> dict[str, str]:
+    if people is None:
+        return {}
+    alike: list[charts.ShareDot] = []
+    first: list[charts.ShareDot] = []
+    for row in people.annotators:
+        label = _short(literal(row.annotator)) + (", excluded" if row.excluded else "")
+        for dots, share, expected, odd in (
+            (alike, row.agreement, row.agreement_by_chance, row.suspect),
+            (first, row.first_shown, 0.5, _strays(row.first_shown)),
+        ):
+            if share.share is not None and share.low is not None and share.high is not None:
+                dot = charts.ShareDot(label, share.share, share.low, share.high, expected, odd)
+                dots.append(dot)
+    drawn = {}
+    if alike:
+        drawn["alike"] = charts.share_plot(alike, "answers as most others do")
+    if first:
+        drawn["first"] = charts.share_plot(first, "prefers the answer shown first")
+    if people.unanimity.pairs:
+        minds = people.unanimity
+        drawn["unanimity"] = charts.count_bars(
+            [
+                ("all agree", minds.all_agree),
+                ("most agree", minds.most_agree),
+                ("no majority", minds.no_majority),
+            ],
+            "pairs that two or more answered",
+        )
+    if people.confidences:
+        drawn["confidence"] = charts.confidence_bars(
+            people.confidences, "probability that chosen is better"
+        )
+    return drawn
+
+
+def _strays(share: Proportion) -> bool:
+    return share.is_above(0.5) or share.is_below(0.5)
 
 
 def _training_charts(found: Findings) -> dict[str, str]:

@@ -13,6 +13,8 @@ from pairwright.written import compact_json, literal, number, share, signed
 from schemas.records import Message
 
 _TEMPLATE = Path(__file__).with_name("report_template.html.jinja")
+FEW_GOLD = 20
+"""Gold pairs below which methods cannot be told apart: intervals are wider than a third."""
 _SHOWN = 3
 """How many prompts of each sort are shown side by side."""
 
@@ -34,6 +36,7 @@ def render(found: Findings) -> str:
     environment.filters.update(
         signed=signed, number=number, share=share, literal=literal, json=compact_json
     )
+    environment.filters["sentence"] = _sentence
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     page: str = template.render(
         found=found,
@@ -47,6 +50,7 @@ def render(found: Findings) -> str:
         generate=found.facts("generate"),
         conversation=_conversation,
         read=_rows_read(found),
+        few_gold=FEW_GOLD,
     )
     return page
 
@@ -114,6 +118,11 @@ def _method(facts: dict[str, Any]) -> str:
     if not trainable or not total:
         return method
     return f"{method}, {trainable:,} of {total:,} parameters"
+
+
+def _sentence(text: str) -> str:
+    """The remark as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _rows_read(found: Findings) -> int | None:

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from pairwright.funnel import Funnel, FunnelLine, Made, funnel
+import pytest
+
+from pairwright.funnel import Funnel, FunnelLine, Made, Seen, funnel
+from pairwright.plan import UPSTREAM
 from schemas.run_folder import Manifest
 
 
@@ -64,7 +67,7 @@ def lines_of(found: Funnel, stage: str) -> list[tuple[str, int, int, dict[str, i
 
 
 def test_each_line_is_what_came_in_what_passed_and_why_the_rest_left() -> None:
-    found = funnel(whole_road(), trained_pairs=3)
+    found = funnel(whole_road(), Seen(trained_pairs=3))
     assert lines_of(found, "prompts") == [("rows", 10, 8, {"DUPLICATE_PROMPT": 2})]
     assert lines_of(found, "generate") == [
         ("prompts", 8, 7, {"PROMPT_TOO_LONG": 1}),
@@ -90,7 +93,7 @@ def test_each_line_is_what_came_in_what_passed_and_why_the_rest_left() -> None:
 
 
 def test_totals_are_those_of_the_stages() -> None:
-    found = funnel(whole_road(), trained_pairs=3)
+    found = funnel(whole_road(), Seen(trained_pairs=3))
     assert (found.prompts, found.samples, found.candidates) == (8, 28, 20)
     assert (found.proposals, found.pairs, found.quarantined) == (5, 4, 1)
     assert (found.train, found.test) == (3, 1)
@@ -99,30 +102,91 @@ def test_totals_are_those_of_the_stages() -> None:
 def test_row_that_left_without_a_reason_does_not_add_up() -> None:
     road = whole_road()
     road["validate"] = road["validate"].model_copy(update={"reasons": {}})
-    assert not funnel(road, trained_pairs=3).adds_up
+    assert not funnel(road, Seen(trained_pairs=3)).adds_up
 
 
 def test_row_lost_between_two_stages_does_not_add_up() -> None:
     road = whole_road()
     road["prompts"] = manifest("prompts", {"read": 11, "prompts": 9}, reasons={"X": 2})
-    assert not funnel(road, trained_pairs=3).adds_up
+    assert not funnel(road, Seen(trained_pairs=3)).adds_up
 
 
 def test_pair_that_no_step_trained_on_is_told() -> None:
-    found = funnel(whole_road(), trained_pairs=2)
+    found = funnel(whole_road(), Seen(trained_pairs=2))
     assert lines_of(found, "dpo") == [("pairs", 3, 2, {"NOT_TRAINED_ON": 1})]
 
 
 def test_unfinished_stage_counts_nothing() -> None:
     road = whole_road()
     road["generate"] = manifest("generate", {"prompts": 3}, state="running")
-    found = funnel(road, trained_pairs=None)
+    found = funnel(road, Seen())
     assert found.candidates is None
     assert lines_of(found, "generate") == []
     assert lines_of(found, "dpo") == []
 
 
 def test_no_stage_is_an_empty_funnel_that_adds_up() -> None:
-    found = funnel({}, trained_pairs=None)
+    found = funnel({}, Seen())
     assert found.lines == ()
+    assert found.adds_up
+
+
+def labelled_road(**facts: Any) -> dict[str, Manifest]:
+    """7 prompts with answers to 6, of which 5 are ranked; 20 answers and 2 on gold, 18 counted."""
+    road = whole_road()
+    names = [{"annotator": name} for name in ("ann", "simulated-ben")]
+    road["label"] = manifest(
+        "label",
+        {"tasks": 9, "judgements": 20, "gold_judgements": 2, "annotators": 2},
+        facts={"annotators": names, "simulated": ["simulated-ben"], **facts},
+    )
+    road["aggregate"] = manifest(
+        "aggregate",
+        {"judgements": 22, "counted": 18, "rankings": 5, "unranked": 1},
+        reasons={"INCONCLUSIVE": 1},
+        facts={"not_counted": {"SUPERSEDED": 3, "EXCLUDED": 1}},
+    )
+    return {name: road[name] for name in UPSTREAM if name in road}
+
+
+def test_answers_count_or_leave_with_their_reason() -> None:
+    found = funnel(labelled_road(), Seen(trained_pairs=3, answered_prompts=6))
+    assert lines_of(found, "label") == [("prompts", 7, 6, {"NOBODY_ANSWERED": 1})]
+    assert lines_of(found, "aggregate") == [
+        ("judgements (some simulated)", 22, 18, {"SUPERSEDED": 3, "EXCLUDED": 1}),
+        ("prompts", 6, 5, {"INCONCLUSIVE": 1}),
+    ]
+    assert found.adds_up
+
+
+def test_answer_lost_between_label_and_aggregate_does_not_add_up() -> None:
+    road = labelled_road()
+    counts = {**road["label"].counts, "judgements": 21}
+    road["label"] = road["label"].model_copy(update={"counts": counts})
+    assert not funnel(road, Seen(trained_pairs=3, answered_prompts=6)).adds_up
+
+
+def test_answered_prompt_without_a_ranking_or_a_reason_does_not_add_up() -> None:
+    assert not funnel(labelled_road(), Seen(trained_pairs=3, answered_prompts=7)).adds_up
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (["ann"], "judgements"),
+        (["simulated-ben"], "simulated judgements"),
+        (["ann", "simulated-ben"], "judgements (some simulated)"),
+    ],
+)
+def test_what_scripts_said_is_called_simulated(names: list[str], word: str) -> None:
+    road = labelled_road(annotators=[{"annotator": name} for name in names], simulated=[])
+    made = [line.made for line in funnel(road, Seen()).lines if isinstance(line, Made)]
+    assert f"20 {word} and 2 on gold questions" in made
+
+
+def test_rankings_by_scores_come_from_rank_although_people_were_asked() -> None:
+    road = labelled_road()
+    road["aggregate"] = whole_road()["aggregate"]
+    found = funnel(road, Seen(trained_pairs=3, answered_prompts=6))
+    assert lines_of(found, "aggregate") == []
     assert found.adds_up
