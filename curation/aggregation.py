@@ -59,7 +59,7 @@ def aggregate_scores(
     asked = (
         judgement
         for judgement in judgements
-        if judgement.question in {question, *(scales or ())} and judgement.status == "submitted"
+        if judgement.question in {question, *(scales or ())}
     )
     seen: set[str] = set()
     for prompt_id, group in groupby(asked, key=lambda judgement: judgement.prompt_id):
@@ -72,7 +72,7 @@ def aggregate_scores(
         answers = list(group)
         overall = [judgement for judgement in answers if judgement.question == question]
         conflicts = conflicting_scores(answers, scales, question=question) if scales else set()
-        if overall:
+        if any(judgement.status == "submitted" for judgement in overall):
             yield _conclusion(prompt_id, overall, min_judgements, conflicts)
 
 
@@ -136,6 +136,13 @@ def _votes_by_annotator(
     for judgement in sorted(judgements, key=lambda item: item.revision):
         annotator = (judgement.annotator.kind, judgement.annotator.name)
         where = f"prompt '{prompt_id}': a judgement by '{annotator[1]}'"
+        if judgement.status != "submitted":
+            for candidate in judgement.candidates:
+                if revisions.get((*annotator, candidate), judgement.revision) < judgement.revision:
+                    answers.get(annotator, {}).pop(candidate, None)
+            if not answers.get(annotator):
+                answers.pop(annotator, None)
+            continue
         if judgement.scores is None and judgement.ranks is not None:
             raise ValueError(f"{where} holds ranks but no scores; scores rank candidates here")
         answers.setdefault(annotator, {})

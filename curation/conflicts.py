@@ -48,7 +48,8 @@ def conflicting_answers(judgements: Iterable[Judgement], *, question: str = "ove
     """
     answers: dict[tuple[object, ...], dict[str, Judgement]] = defaultdict(dict)
     for judgement in judgements:
-        if judgement.annotator.kind in _JUDGES_PARTS and judgement.ranks is not None:
+        taken_back = judgement.status != "submitted"
+        if judgement.annotator.kind in _JUDGES_PARTS and (taken_back or judgement.ranks):
             asked = judgement.task_id or tuple(sorted(judgement.candidates))
             key = (judgement.annotator.name, judgement.prompt_id, asked)
             before = answers[key].get(judgement.question)
@@ -58,7 +59,7 @@ def conflicting_answers(judgements: Iterable[Judgement], *, question: str = "ove
     for given in answers.values():
         overall = given.pop(question, None)
         aspects = [_places(item) for item in given.values() if item.status == "submitted"]
-        if overall is not None and len(aspects) >= FEWEST_ASPECTS:
+        if overall and overall.status == "submitted" and len(aspects) >= FEWEST_ASPECTS:
             for candidate, place in _places(overall).items():
                 if contradicts(place, [aspect[candidate] for aspect in aspects]):
                     found.add(overall.id)
@@ -85,7 +86,8 @@ def conflicting_scores(
         scale = scales.get(judgement.question)
         if scale is None or judgement.annotator.kind not in _JUDGES_PARTS:
             continue
-        for candidate, score in zip(judgement.candidates, judgement.scores or (), strict=False):
+        scores = judgement.scores or (None,) * len(judgement.candidates)
+        for candidate, score in zip(judgement.candidates, scores, strict=True):
             given = ratings[judgement.annotator.name, candidate]
             given.pop(judgement.question, None)
             if score is not None and judgement.status == "submitted":

@@ -345,7 +345,12 @@ def rankings_by_people(road: Road) -> Manifest:
         found = {
             item.prompt_id: item
             for item in rankings_from_votes(
-                judgements, method=method, question=question, excluded=excluded, known=shown
+                judgements,
+                method=method,
+                question=question,
+                excluded=excluded,
+                min_votes=plan.config.aggregate.min_votes,
+                known=shown,
             )
         }
         for index in writer.missing():

@@ -104,7 +104,8 @@ class Plan:
             case "label":
                 return {} if config.label is None else label_settings(config.label)
             case "aggregate":
-                return {"method": self.method, "question": config.aggregate.question}
+                people = {} if self.method == "score" else {"min_votes": config.aggregate.min_votes}
+                return {"method": self.method, "question": config.aggregate.question, **people}
             case "pair":
                 return {**seed, **config.pair.model_dump(mode="json")}
             case "validate":

@@ -176,6 +176,8 @@ class AggregateConfig(Section):
     """score: by the machine's scores; the others: by people's votes. Default: majority where
     people are asked, else score."""
     question: str = "overall"
+    min_votes: int = Field(default=1, ge=1)
+    """A pair with fewer votes of people concludes nothing, unless an adjudicator ruled."""
 
 
 class PairConfig(Section):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from curation.formats.files import Row, open_rows, read_jsonl, read_rows
 from curation.formats.json_values import RowError, check_storable, json_list, type_name
 from curation.formats.messages import normalise_messages, normalise_tools, with_system_text
-from curation.formats.rated import best_and_worst, rated_answers
+from curation.formats.rated import best_and_worst, check_signals, rated_answers
 
 __all__ = [
     "RawFileRow",
@@ -55,8 +55,8 @@ def preference_rows(
 
     A row that is no pair comes with its `error`: BAD_ROW, MISSING_COLUMN, EMPTY_PROMPT,
     EMPTY_COMPLETION, NO_SHARED_PROMPT, PROMPT_REPEATED_IN_COMPLETION, or a code of
-    `normalise_messages`, `normalise_tools`, `with_system_text`, `check_storable`, `rated_answers`
-    or `best_and_worst`. With `fix`, a repeated prompt is taken off the completions and half a
+    `normalise_messages`, `normalise_tools`, `with_system_text`, `check_storable`, `rated_answers`,
+    `best_and_worst` or `check_signals`. With `fix`, a repeated prompt is taken off the completions and half a
     surrogate pair becomes U+FFFD.
 
     Raises:
@@ -88,6 +88,7 @@ def _preference_row(row_id: str, row: Row, fix: bool) -> RawFileRow:
         if pair["chosen"] is None and pair["rejected"] is None and (rated := rated_answers(row)):
             found = best_and_worst(rated)._asdict()
             pair.update({name: found.pop(name) for name in ("chosen", "rejected")})
+            check_signals(row, pair["chosen"], pair["rejected"])
             extra = found
         missing = [name for name in ("chosen", "rejected") if pair[name] is None]
         if missing:

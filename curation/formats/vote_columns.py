@@ -113,12 +113,14 @@ def find_columns(path: str, rows: Sequence[Mapping[str, Any]], told: VoteColumns
     if not columns.is_wide and columns.annotator is None:
         columns = columns.model_copy(update={"annotator": _first(_ANNOTATOR, others)})
     if not columns.item:
-        # A guess must hold for every answer, and a row of a wide file is an item of its own.
+        # A guess must hold for most answers, of which those without an item are then refused: to
+        # take all for one item would make one person's votes repeats of each other. A row of a
+        # wide file is an item of its own.
         usable = [
             name
             for name in others
             if name.casefold() in _ITEM
-            and all(not is_missing(row.get(name)) for row in answered)
+            and 2 * sum(is_missing(row.get(name)) for row in answered) < max(1, len(answered))
             and (not columns.is_wide or _tells_apart(name, rows))
         ]
         item = _first(_ITEM, usable)

@@ -16,7 +16,7 @@ _SECOND = re.compile(
     r"(?:(?:model|response|answer|assistant|option|output|candidate|completion|text)[ _-]?"
     r"(?:b|2)|b|right|second)(?: is better)?"
 )
-_TIE = {"tie", "ties", "tied", "draw", "equal", "same", "both", "neither", "both_good"}
+_TIE = {"tie", "ties", "tied", "draw", "equal", "same", "both", "neither", "both_good", "both good"}
 _BOTH_BAD = {"both_bad", "bothbad", "both bad", "tie (bothbad)", "tie (both bad)", "both are bad"}
 _CODES: dict[str, Winner] = {"1": "left", "2": "right", "0": "tie"}
 

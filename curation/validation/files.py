@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.formats.json_values import RowError
-from curation.formats.rated import number_of, rated_answers
+from curation.formats.rated import check_signals, number_of, rated_answers
 from curation.formats.rows import RawFileRow, preference_rows
 from curation.validation.row import Failure, RawRow
 
@@ -57,14 +57,15 @@ def _raw_row(row: RawFileRow, source: str) -> RawRow:
 
 def _rated(row: RawRow, extra: Mapping[str, Any]) -> RawRow:
     """The row with the ratings of chosen and rejected, where the file has them."""
+    texts = [str(side[-1].get("content")) for _, side in row.sides()]
     try:
         rated = rated_answers(extra)
+        check_signals(extra, *texts)
     except RowError as error:
         return replace(row, error=Failure(error.code, str(error)))
     if rated is not None:
         # distilabel keeps its ratings in the order of the answers, whichever of them was chosen.
         by_text = {str(answer): rating for answer, rating in zip(*rated, strict=True)}
-        texts = [str(side[-1].get("content")) for _, side in row.sides()]
         if all(text in by_text for text in texts):
             return replace(row, ratings=[number_of(by_text[text]) for text in texts])
     for names in _RATING_COLUMNS:

@@ -79,6 +79,19 @@ def test_a_changed_mind_replaces_the_earlier_answer() -> None:
     assert ranks(one(first, withdrawn)) == {"b": 1}
 
 
+@pytest.mark.parametrize("status", ["draft", "discarded"])
+def test_a_score_that_was_taken_back_counts_no_more(status: str) -> None:
+    first = judgement({"a": 1.0, "b": 2.0})
+    taken_back = judgement({"a": 1.0, "b": 2.0}, status=status, revision=1)
+    assert one(taken_back, first) == Unranked("p", "UNSCORED")
+    other = judgement({"a": 3.0, "b": 1.0}, by="other")
+    assert ranks(one(first, taken_back, other)) == {"a": 1, "b": 2}
+    again = judgement({"a": 5.0, "b": 2.0}, revision=2)
+    assert ranks(one(again, taken_back, first)) == {"a": 1, "b": 2}
+    draft_of_another = judgement({"a": 1.0}, by="other", status=status)
+    assert ranks(one(first, draft_of_another)) == {"b": 1, "a": 2}
+
+
 def test_one_annotator_may_score_the_candidates_in_parts() -> None:
     assert ranks(one(judgement({"a": 1.0}), judgement({"b": 2.0}))) == {"a": 2, "b": 1}
 

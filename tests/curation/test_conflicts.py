@@ -15,7 +15,7 @@ SCALES = {
 }
 
 
-def answer(ranks: tuple[int, ...], question: str = "overall", **fields: Any) -> Judgement:
+def answer(ranks: tuple[int, ...] | None, question: str = "overall", **fields: Any) -> Judgement:
     kind = fields.pop("kind", "human")
     return Judgement(
         prompt_id="p",
@@ -27,13 +27,13 @@ def answer(ranks: tuple[int, ...], question: str = "overall", **fields: Any) -> 
     )
 
 
-def rated(question: str, score: float, **fields: Any) -> Judgement:
+def rated(question: str, score: float | None, **fields: Any) -> Judgement:
     return Judgement(
         prompt_id="p",
         annotator=Annotator(kind=fields.pop("kind", "judge"), name="ann"),
         question=question,
         candidates=("x",),
-        scores=(score,),
+        scores=None if score is None else (score,),
         **fields,
     )
 
@@ -94,3 +94,15 @@ def test_the_order_shown_and_taken_back_answers_have_no_say() -> None:
     assert conflicting_answers([overall, *against]) == {overall.id}
     changed = answer((2, 1), task_id="l-1", revision=1)
     assert conflicting_answers([overall, changed, *against]) == set()
+
+
+@pytest.mark.parametrize("status", ["draft", "discarded"])
+def test_a_criterion_that_was_taken_back_contradicts_no_more(status: str) -> None:
+    overall = answer((1, 2))
+    against = [answer((2, 1), name) for name in ("clear", "right")]
+    one_left = [*against, answer(None, "right", status=status, revision=1)]
+    assert conflicting_answers([overall, *one_left]) == set()
+    low = [rated("overall", 1), rated("honesty", 5), rated("helpfulness", 5)]
+    assert conflicting_scores(low, SCALES) == {("ann", "x")}
+    gone = rated("honesty", None, status=status, revision=1)
+    assert conflicting_scores([*low, gone], SCALES) == set()

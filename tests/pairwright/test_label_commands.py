@@ -99,6 +99,19 @@ def test_votes_become_a_dataset_with_confidence(config: Path, pairwright: Comman
     assert {row["state"] for row in again["stages"]} == {"reused"}
 
 
+def test_a_run_waits_for_people_and_goes_on_when_they_have_answered(
+    config: Path, pairwright: Command
+) -> None:
+    waiting = pairwright("run", config, "label.simulated=[]")
+    assert waiting.code == 1
+    assert "0 of" in waiting.err
+    assert "people go on at http://127.0.0.1" in waiting.err
+    votes = answered(config, pairwright)
+    made = result(pairwright("run", config, "dpo.trainer.max_steps=1", "--json"))
+    stages = {row["stage"]: row for row in made["stages"]}
+    assert stages["label"]["counts"]["judgements"] == votes
+
+
 def test_an_excluded_annotator_counts_again_when_included(
     config: Path, pairwright: Command
 ) -> None:

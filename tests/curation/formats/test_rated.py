@@ -10,6 +10,7 @@ from curation.formats.rated import (
     BestAndWorst,
     RatedAnswers,
     best_and_worst,
+    check_signals,
     number_of,
     rated_answers,
 )
@@ -76,3 +77,64 @@ def test_a_number_may_be_written_as_text_or_as_a_decimal() -> None:
     assert [number_of(value) for value in ("0.5", " ", Decimal("1.5"), "much", 3, None)] == [
         *(0.5, None, 1.5, "much", 3, None)
     ]
+
+
+def completion(text: str, overall: Any, *aspects: Any) -> dict[str, Any]:
+    names = ("helpfulness", "honesty", "truthfulness", "instruction_following")
+    ratings = {name: {"Rating": rating} for name, rating in zip(names, aspects, strict=False)}
+    return {"response": text, "overall_score": overall, "annotations": ratings}
+
+
+def test_ultrafeedback_keeps_each_score_beside_its_answer() -> None:
+    row = {"completions": [completion("x", 7.5, "4"), completion("y", 1.0, "1")]}
+    assert rated_answers(row) == RatedAnswers(["x", "y"], [7.5, 1.0])
+    assert rated_answers({"completions": [{"role": "user", "content": "q"}]}) is None
+
+
+@pytest.mark.parametrize(
+    ("overall", "aspects"),
+    [
+        # Mean 1.25 of 1 to 5 is 0.0625 of the scale; 10 of 1 to 10 is 1.
+        (10, [1, 2, 1, 1]),
+        ("10", ["1", "2", "1", "1"]),
+        (1, ["5", "N/A", "4", None]),
+    ],
+)
+def test_an_overall_score_against_its_aspects_keeps_the_pair_out(
+    overall: Any, aspects: list[Any]
+) -> None:
+    row = {"completions": [completion("x", overall, *aspects), completion("y", 5, 3)]}
+    with pytest.raises(RowError, match="contradict") as caught:
+        check_signals(row, "x", "y")
+    assert caught.value.code == "SIGNAL_CONFLICT"
+    check_signals(row, "y", "z")
+
+
+@pytest.mark.parametrize(
+    ("overall", "aspects"),
+    [(10, [5, 5, 4, 5]), (1, [1]), (5.5, [1, 1]), (10, ["N/A"]), (10, []), (None, [1])],
+)
+def test_scores_that_agree_or_cannot_be_compared_are_no_conflict(
+    overall: Any, aspects: list[Any]
+) -> None:
+    check_signals({"completions": [completion("x", overall, *aspects)]}, "x")
+
+
+@pytest.mark.parametrize(("overall", "aspects"), [(11, []), (0.1, [1]), (85, [5]), (5, [6])])
+def test_a_score_off_its_scale_is_refused_and_never_rescaled(
+    overall: float, aspects: list[int]
+) -> None:
+    with pytest.raises(RowError, match="not on its scale") as caught:
+        check_signals({"completions": [completion("x", overall, *aspects)]}, "x")
+    assert caught.value.code == "OUT_OF_SCALE"
+
+
+def test_aspects_may_be_lists_as_the_authors_files_have_them() -> None:
+    one = completion("x", 10)
+    one["annotations"] = {"honesty": [{"Rating": "1"}, {"Rating": "1"}], "other": "text"}
+    with pytest.raises(RowError, match="mean is 1 of 1 to 5"):
+        check_signals({"completions": [one]}, "x")
+
+
+def test_the_scale_of_another_files_ratings_is_not_guessed() -> None:
+    check_signals({"generations": ["x", "y"], "ratings": [10, 85]}, "x", "y")

@@ -322,6 +322,20 @@ def test_a_column_that_some_rows_lack_does_not_name_the_items(tmp_path: Path) ->
     assert codes(file) == [("line 2", "MISSING_VALUE")]
 
 
+def test_a_row_without_its_item_is_refused_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    # Taken for votes on one item, the three would be repeats of each other.
+    named = [
+        {"item": item, "left": "m1", "right": "m2", "annotator": "ann", "winner": winner}
+        for item, winner in ((1, "left"), (2, "right"), (3, "left"))
+    ]
+    file = read(tmp_path, [*named, {**named[0], "item": None}])
+    assert [(vote.item, vote.winner) for vote in file.votes] == [
+        *(("1", "left"), ("2", "right"), ("3", "left"))
+    ]
+    assert codes(file) == [("line 4", "MISSING_VALUE")]
+    assert file.left_out == {}
+
+
 # ---- real files
 
 
