@@ -57,9 +57,7 @@ def aggregate_scores(
     if min_judgements is not None and min_judgements < 1:
         raise ValueError(f"min_judgements is {min_judgements}; expected 1 or more")
     asked = (
-        judgement
-        for judgement in judgements
-        if judgement.question in {question, *(scales or ())}
+        judgement for judgement in judgements if judgement.question in {question, *(scales or ())}
     )
     seen: set[str] = set()
     for prompt_id, group in groupby(asked, key=lambda judgement: judgement.prompt_id):

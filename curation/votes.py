@@ -46,8 +46,11 @@ def counted_judgements(
     *,
     question: str = "overall",
     excluded: Collection[str] = (),
+    assisted: bool = False,
 ) -> CountedJudgements:
     """People's latest submitted answers to one question, given before any machine's ranking showed.
+
+    With `assisted` those given in sight of one count too: then they are no independent votes.
 
     Of one annotator's answers to one task the latest revision holds, also where it takes the
     answer back to a draft or discards it.
@@ -70,7 +73,7 @@ def counted_judgements(
     for judgement in latest.values():
         if judgement.status != "submitted":
             left_out[judgement.status.upper()] += 1
-        elif judgement.mode == "assisted":
+        elif judgement.mode == "assisted" and not assisted:
             left_out["ASSISTED"] += 1
         elif judgement.annotator.name in excluded:
             left_out["EXCLUDED"] += 1

@@ -106,6 +106,7 @@ def rankings_from_votes(
     excluded: Collection[str] = (),
     min_votes: int = 1,
     known: Collection[str] | None = None,
+    assisted: bool = False,
     hold_out_conflicts: bool = True,
 ) -> Iterator[Ranking | Unranked]:
     """One conclusion for each prompt that people were asked about, by prompt id.
@@ -118,11 +119,14 @@ def rankings_from_votes(
     Answers to gold questions inform the fit; they rank only candidates that are all in `known`,
     the `text_id`s of the road's own. An answer whose criteria contradict it is held out.
 
-    The method of a ranking is marked `+adjudication` where an adjudicator ruled and `+circular`
-    where candidates beat each other in a circle and so share a rank.
+    With `assisted`, answers given in sight of a machine's ranking count too. The method of a
+    ranking is marked `+assisted` where one did, `+adjudication` where an adjudicator ruled and
+    `+circular` where candidates beat each other in a circle and so share a rank.
     """
     asked = [item for item in judgements if item.annotator.kind == "human"]
-    counted = counted_judgements(asked, question=question, excluded=excluded).kept
+    counted = counted_judgements(
+        asked, question=question, excluded=excluded, assisted=assisted
+    ).kept
     held_out = conflicting_answers(asked, question=question) if hold_out_conflicts else set()
     kept = sorted((item for item in counted if item.id not in held_out), key=lambda item: item.id)
 
@@ -150,12 +154,14 @@ def rankings_from_votes(
         for item, fit in fitted.strengths
         for name, value in zip(fit.names, fit.mean, strict=True)
     }
+    in_sight = {item.prompt_id for item in road if item.mode == "assisted"}
     in_conflict = {item.prompt_id for item in counted if item.id in held_out}
     for prompt_id in sorted(
         {item.prompt_id for item in asked if item.question == question and of_the_road(item)}
     ):
         if found := verdicts[prompt_id]:
-            yield _ranking(prompt_id, method, found, behind[prompt_id], strength)
+            by = f"{method}+assisted" if prompt_id in in_sight else method
+            yield _ranking(prompt_id, by, found, behind[prompt_id], strength)
         else:
             conflict = prompt_id in in_conflict and not behind[prompt_id]
             yield Unranked(prompt_id, "SIGNAL_CONFLICT" if conflict else "INCONCLUSIVE")

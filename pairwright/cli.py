@@ -121,8 +121,9 @@ def aggregate(
     target: Annotated[Path, typer.Argument(metavar="CONFIG.yaml|VOTES")],
     overrides: Overrides = None,
     method: Annotated[
-        VotingMethod, typer.Option("--method", help="How VOTES are weighed.")
-    ] = "majority",
+        VotingMethod | None,
+        typer.Option("--method", help="How VOTES are weighed; default: majority."),
+    ] = None,
     gold: Annotated[
         str | None,
         typer.Option("--gold", metavar="COL", help="Right answers, to compare the methods by."),
@@ -148,14 +149,15 @@ def aggregate(
 
     columns = ColumnOptions(item, left, right, annotator, winner, label, annotators, votes, values)
     if commands.is_config(target):
-        commands.refuse_options(target, {"--gold": gold, **columns.given()})
+        commands.refuse_options(target, {"--method": method, "--gold": gold, **columns.given()})
         overrides = with_template(overrides, chat_template)
         commands.run_stage(
             "aggregate", target, overrides, run_path, limit, None, dry_run=dry_run, as_json=as_json
         )
     else:
-        commands.refuse_options(target, {"--run": run_path, "--limit": limit, "--dry-run": dry_run})
-        commands.aggregate_file(target, columns, method, gold, as_json=as_json)
+        run_only = {"--run": run_path, "--limit": limit, "--dry-run": dry_run}
+        commands.refuse_options(target, run_only | {"key=value": bool(overrides)})
+        commands.aggregate_file(target, columns, method or "majority", gold, as_json=as_json)
 
 
 @app.command()
@@ -186,6 +188,7 @@ def agreement(
         commands.refuse_options(target, {"--order": order, **columns.given()})
         commands.agreement_of_run(target, overrides, as_json=as_json)
     else:
+        commands.refuse_options(target, {"key=value": bool(overrides)})
         commands.agreement_file(target, columns, order, as_json=as_json)
 
 

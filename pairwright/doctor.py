@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from schemas.configs import Config, LabelConfig, ModelConfig
+from schemas.configs import AggregateConfig, Config, LabelConfig, ModelConfig
 
 _GIB = 1 << 30
 _LITTLE_MEMORY, _LITTLE_DISK = 4 * _GIB, 2 * _GIB
@@ -32,9 +32,9 @@ def examine(config: Config | None) -> list[Finding]:
     checks += [lambda: iter([disk_finding("run folder", folder, key="run")]), _cache]
     if config is not None:
         checks += [lambda: _model(config.model), lambda: _trainer(config)]
-        label = config.label
+        label, aggregate = config.label, config.aggregate
         if label is not None:
-            checks.append(lambda: _labelling(label))
+            checks.append(lambda: _labelling(label, aggregate))
     return [finding for check in checks for finding in check()]
 
 
@@ -113,10 +113,10 @@ def disk_finding(name: str, folder: Path, *, key: str) -> Finding:
     return Finding(name, state, f"{free / _GIB:.1f} GiB free at '{folder}'")
 
 
-def _labelling(config: LabelConfig) -> Iterator[Finding]:
+def _labelling(config: LabelConfig, aggregate: AggregateConfig) -> Iterator[Finding]:
     from pairwright.doctor_labelling import labelling_findings
 
-    return labelling_findings(config)
+    return labelling_findings(config, aggregate)
 
 
 def _cache() -> Iterator[Finding]:

@@ -6,18 +6,18 @@ import sqlite3
 from collections.abc import Iterator
 
 from pairwright.doctor import Finding, disk_finding
-from schemas.configs import LabelConfig
+from schemas.configs import AggregateConfig, LabelConfig
 
 _PATIENCE = 10.0
 """Seconds that a server may take to say that it is there."""
 
 
-def labelling_findings(config: LabelConfig) -> Iterator[Finding]:
+def labelling_findings(config: LabelConfig, aggregate: AggregateConfig) -> Iterator[Finding]:
     """What was found about the section `label`; nothing is installed or started."""
     from pairwright.labelling import check_labels
 
     try:
-        check_labels(config)
+        check_labels(config, aggregate)
     except ValueError as error:
         yield Finding("labelling", "missing", str(error))
     else:

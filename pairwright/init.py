@@ -45,6 +45,7 @@ rank:                      # rewards, summed by weight; your own: `my_module:MyR
 #   kind: pairwise              # two answers a record; `ranking`: 2 to 6 of a prompt in one
 #   pairs_a_prompt: 3           # default: each two answers of a prompt
 #   overlap: 3                  # people who answer each record
+#   enough: 1.0                 # `run` goes on once this share of the answers is in
 #   criteria: []                # more questions, such as [Helpful, Honest]; each is kept apart
 #   guidelines: null            # a Markdown file for annotators; default: the project's own
 #   layout: auto                # side_by_side or stacked; auto goes by the answers' length
@@ -61,6 +62,7 @@ rank:                      # rewards, summed by weight; your own: `my_module:MyR
 # aggregate:
 #   method: majority            # by votes: or dawid-skene, mace, bradley-terry; score: by `rank`
 #   question: overall           # or one of label.criteria
+#   min_votes: 1                # a pair with fewer votes of people concludes nothing
 
 pair:
   strategy: curation.pairs:BestVsWorst   # or BestVsRandom, AllPairs, MaxMin

@@ -6,10 +6,12 @@ candidates, frozen, so that all that follows can be made again to the byte.
 
 import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
@@ -18,7 +20,7 @@ from pairwright.pipeline import Road
 from pairwright.plan import Plan, evaluation_rewards
 from pairwright.stored import StoredPrompts, by_prompt, columns, row_count
 from schemas.arrow import from_table, to_table
-from schemas.configs import LabelConfig, PromptSource, ValidateConfig
+from schemas.configs import AggregateConfig, LabelConfig, PromptSource, ValidateConfig
 from schemas.labels import LabelTask
 from schemas.records import (
     Candidate,
@@ -62,7 +64,7 @@ def label_config(plan: Plan) -> LabelConfig:
     return plan.config.label
 
 
-def check_labels(config: LabelConfig) -> None:
+def check_labels(config: LabelConfig, aggregate: AggregateConfig) -> None:
     """Refuse what could not be asked; no server is needed to see it.
 
     Raises:
@@ -73,7 +75,17 @@ def check_labels(config: LabelConfig) -> None:
     from curation.argilla.tasks import check_overlap
 
     dataset_name(config.dataset)
-    question_names(config.criteria)
+    questions = ["overall", *question_names(config.criteria)]
+    if aggregate.method != "score" and aggregate.question not in questions:
+        raise ValueError(
+            f"aggregate.question is '{aggregate.question}', which nobody is asked; expected one of "
+            f"{', '.join(questions)}"
+        )
+    if "@" in urlsplit(config.server).netloc:
+        raise ValueError(
+            "label.server holds a user name or a password, which a run's config would keep; give "
+            "the address alone, and the key in ARGILLA_API_KEY"
+        )
     check_account_names(config.workspaces, what="workspace")
     people = {name for group in config.workspaces.values() for name in group.annotators}
     check_account_names(sorted(people), what="annotator")
@@ -102,7 +114,7 @@ def make_labels(road: Road) -> Manifest:
 
     config, store = label_config(road.plan), road.plan.annotations
     asked = plan_of_run(road.plan)
-    with labelling_server(road, config) as client:
+    with labelling_server(road, config, start=bool(config.simulated)) as client:
         push_plan(road, client, asked)
         if config.assisted and "rank" in road.plan.stages:
             attach_rankings(road, client)
@@ -114,13 +126,12 @@ def make_labels(road: Road) -> Manifest:
             datasets=own_datasets(road.plan),
             progress=lambda line: road.progress.line(f"label: {line}"),
         )
-        waiting = answers_missing(road.plan, asked.tasks)
-        if waiting:
-            total = sum(task.overlap for task in asked.tasks)
+        missing, wanted = answers_missing(road.plan, asked.tasks)
+        if missing > (1 - config.enough) * wanted:
             raise CheckError(
-                f"{total - waiting} of {total} answers are in; people go on at {client.url}, and "
+                f"{wanted - missing} of {wanted} answers are in; people go on at {client.url}, and "
                 "the same command goes on when they are done (`pairwright label status` says how "
-                "far they are, `pairwright label pull` takes what there is)"
+                "far they are; label.enough=0.9 goes on with nine of ten)"
             )
         if config.suggest and "rank" in road.plan.stages:
             attach_rankings(road, client)
@@ -164,14 +175,14 @@ def gold_pairs(config: LabelConfig, *, seed: int) -> Sequence[PreferencePair]:
 
 
 @contextlib.contextmanager
-def labelling_server(road: Road, config: LabelConfig) -> Iterator["Client"]:
-    """A client of the config's server; where scripts answer, the embedded one is started for it."""
+def labelling_server(road: Road, config: LabelConfig, *, start: bool = False) -> Iterator["Client"]:
+    """A client of the config's server; with `start` the embedded one is run for as long as that."""
     from curation.argilla.client import connect
     from curation.argilla.server.background import start_background
     from curation.argilla.server.home import default_home, running
 
     with contextlib.ExitStack() as stack:
-        if config.server == "embedded" and config.simulated and running() is None:
+        if start and config.server == "embedded" and running() is None:
             stack.enter_context(
                 start_background(
                     default_home(), progress=lambda line: road.progress.line(f"label: {line}")
@@ -205,16 +216,28 @@ def push_plan(road: Road, client: "Client", asked: "LabelPlan") -> PushedPlan:
     return PushedPlan(pushed, passwords)
 
 
-def answers_missing(plan: Plan, tasks: Sequence[LabelTask]) -> int:
-    """How many answers the tasks still lack, excluded annotators' left out."""
-    from curation.votes import counted_judgements
+class AnswersMissing(NamedTuple):
+    missing: int
+    wanted: int
 
-    store = plan.annotations
-    counted = counted_judgements(store.judgements.read(), excluded=store.excluded()).kept
-    people: dict[str | None, set[str]] = {}
-    for judgement in counted:
-        people.setdefault(judgement.task_id, set()).add(judgement.annotator.name)
-    return sum(max(0, task.overlap - len(people.get(task.id, ()))) for task in tasks)
+
+def answers_missing(plan: Plan, tasks: Sequence[LabelTask]) -> AnswersMissing:
+    """How many answers the server still asks for, of how many.
+
+    It does not know who is excluded or was assisted: such an answer completes a record too, though
+    it may not count.
+    """
+    latest: dict[tuple[str | None, str], Judgement] = {}
+    for judgement in plan.annotations.judgements.read():
+        if judgement.question == "overall":
+            key = (judgement.task_id, judgement.annotator.name)
+            if key not in latest or judgement.revision >= latest[key].revision:
+                latest[key] = judgement
+    given = Counter(key[0] for key, item in latest.items() if item.status == "submitted")
+    return AnswersMissing(
+        missing=sum(max(0, task.overlap - given[task.id]) for task in tasks),
+        wanted=sum(task.overlap for task in tasks),
+    )
 
 
 def answer_by_script(road: Road, client: "Client") -> None:
@@ -281,8 +304,11 @@ def freeze_labels(road: Road) -> Manifest:
         ]
         apart = gold if index == 0 else []
         writer.commit(index, to_table(found, Judgement), gold=to_table(apart, Judgement))
+    waiting = answers_missing(plan, tasks)
     counts = {
         "tasks": len(tasks),
+        "answers_wanted": waiting.wanted,
+        "answers_missing": waiting.missing,
         "judgements": len(ours),
         "gold_judgements": len(gold),
         "annotators": len({item.annotator.name for item in ours}),
@@ -351,6 +377,7 @@ def rankings_by_people(road: Road) -> Manifest:
                 excluded=excluded,
                 min_votes=plan.config.aggregate.min_votes,
                 known=shown,
+                assisted=label_config(plan).assisted,
             )
         }
         for index in writer.missing():
@@ -370,7 +397,9 @@ def rankings_by_people(road: Road) -> Manifest:
         task.advance(len(judgements))
     stage = road.run.stage("aggregate")
     reasons = Counter(columns(stage, ["reason"], "unranked")["reason"].to_pylist())
-    counted = counted_judgements(judgements, question=question, excluded=excluded)
+    counted = counted_judgements(
+        judgements, question=question, excluded=excluded, assisted=label_config(plan).assisted
+    )
     counts = {
         "judgements": len(judgements),
         "counted": len(counted.kept),
@@ -386,10 +415,11 @@ def own_tasks(plan: Plan) -> list[LabelTask]:
     from curation.argilla.names import dataset_name
 
     name = dataset_name(label_config(plan).dataset)
+    ranked = re.compile(re.escape(name) + r"-rank-\d")
     return [
         task
         for task in plan.annotations.tasks.read()
-        if name in (task.dataset, task.follows) or task.dataset.startswith(f"{name}-rank-")
+        if name in (task.dataset, task.follows) or ranked.fullmatch(task.dataset)
     ]
 
 

@@ -135,10 +135,8 @@ class Plan:
                 return {"weights": self._weights, "template": self._template}
             case "rank":
                 return self._reward_inputs(config.rank.rewards if config.rank else ())
-            case "label":
-                return {"annotations": self.annotations.judgements.digest(), **self._excluded}
-            case "aggregate" if self.method != "score":
-                return self._excluded
+            case "label" | "aggregate":
+                return self._people(stage)
             case "pair":
                 return code_digests([config.pair.edit or config.pair.strategy])
             case "validate":
@@ -166,8 +164,8 @@ class Plan:
     def status(self, name: str, *, outside: bool) -> Status:
         """How the stage on disk stands to the config.
 
-        Files that it reads are looked at where they are still there; with `outside`, its models and
-        code are too, and all must be there.
+        Files and people's answers that it reads are looked at where they are still there; with
+        `outside`, its models and code are too, and all must be there.
         """
         stage = self.run.stage(name)
         manifest = stage.manifest()
@@ -182,7 +180,7 @@ class Plan:
                 return Status(name, "stale", f"'{above}' is {state}", manifest)
             if manifest.inputs.get(above) != self.run.stage(above).digest():
                 return Status(name, "stale", f"'{above}' was made again", manifest)
-        now = self.outside(name) if outside else self._files(name, missing_ok=True)
+        now = self.outside(name) if outside else self._at_hand(name)
         before = {
             key: value
             for key, value in manifest.inputs.items()
@@ -193,6 +191,9 @@ class Plan:
             keys = ", ".join(change.rpartition(": ")[0] for change in changed)
             return Status(name, "stale", f"changed: {keys}", manifest)
         lost = lost_files(stage, manifest)
+        waiting = self._answers_missing(manifest) if outside and name == "label" else 0
+        if waiting:
+            return Status(name, "partial", f"{waiting} answers were missing", manifest)
         if manifest.state == "complete" and not lost:
             return Status(name, "complete", "", manifest)
         if manifest.state == "complete":
@@ -213,9 +214,29 @@ class Plan:
             digests[f"file:{source.path}"] = self._digests[source]
         return digests
 
-    @property
-    def _excluded(self) -> dict[str, str]:
-        return {"excluded": content_hash(sorted(self.annotations.excluded()))}
+    def _at_hand(self, stage: str) -> dict[str, str]:
+        """The digests of what the stage reads from outside the run that are cheap and still there.
+
+        A run may have been carried away from its prompts and from the store.
+        """
+        people = self._people(stage) if self.annotations.folder.is_dir() else {}
+        return self._files(stage, missing_ok=True) | people
+
+    def _people(self, stage: str) -> dict[str, str]:
+        """The digests of people's answers and of whose do not count, where the stage reads them."""
+        store = self.annotations
+        excluded = {"excluded": content_hash(sorted(store.excluded()))}
+        if stage == "label":
+            return {"annotations": store.judgements.digest(), **excluded}
+        return excluded if stage == "aggregate" and self.method != "score" else {}
+
+    def _answers_missing(self, manifest: Manifest) -> int:
+        """How many answers a run waits for, though some are frozen."""
+        label = self.config.label
+        missing = manifest.counts.get("answers_missing", 0)
+        wanted = manifest.counts.get("answers_wanted", 0)
+        enough = label is None or missing <= (1 - label.enough) * wanted
+        return 0 if enough else missing
 
     @cached_property
     def _weights(self) -> str:

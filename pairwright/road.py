@@ -57,7 +57,7 @@ def open_plan(
         config = config.model_copy(update={"run": run})
     check_all(config)
     if config.label is not None:
-        labelling.check_labels(config.label)
+        labelling.check_labels(config.label, config.aggregate)
     return Plan(config, RunFolder(config.run), limit=limit)
 
 
@@ -210,7 +210,7 @@ def _check_splits(plan: Plan, manifest: Manifest | None) -> None:
 def needs_complete(plan: Plan, name: str) -> None:
     status = plan.status(name, outside=False)
     if status.state != "complete":
-        verb = "generate" if name == "prompts" else name
+        verb = {"prompts": "generate", "label": "label pull"}.get(name, name)
         raise ValueError(
             f"stage '{name}' of run '{plan.run.path}' is {status.state} ({status.why}); "
             f"make it first with `pairwright {verb} CONFIG`, or all with `pairwright run CONFIG`"
@@ -229,7 +229,13 @@ def _keep_full_run(plan: Plan, names: Sequence[str]) -> None:
 
 def keep_config(plan: Plan) -> None:
     """Store the config in force beside its output."""
-    data = plan.config.model_dump(mode="json", by_alias=True)
+    config = plan.config
+    if config.label is not None:
+        # A command about the run must find its answers wherever it is given from.
+        folder = config.label.annotations.absolute()
+        label = config.label.model_copy(update={"annotations": folder})
+        config = config.model_copy(update={"label": label})
+    data = config.model_dump(mode="json", by_alias=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
     file = plan.run.path / CONFIG_COPY
     if not file.exists() or file.read_bytes() != text:

@@ -147,6 +147,8 @@ class LabelConfig(Section):
     """Pairwise: how many of a prompt's pairs are asked about; default: each."""
     overlap: int = Field(default=3, ge=1)
     """How many people answer each record."""
+    enough: float = Field(default=1.0, gt=0, le=1)
+    """`run` goes on once this share of the wanted answers is in."""
     criteria: tuple[str, ...] = ()
     """Questions besides the overall one, each kept apart in aggregation."""
     guidelines: Path | None = None

@@ -15,18 +15,18 @@ What is not asked says why:
 - GOLD_NOT_RANKED: gold questions are pairs; no ranking of two is asked among which to hide them.
 - TOO_LITTLE_GOLD: as many gold questions more would meet the wanted rate.
 - ASKED_ELSEWHERE: it was asked in a workspace that the config no longer names.
-- NOBODY_NEW: in each workspace somebody has answered about the pair already.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from curation.argilla.names import ADJUDICATION, FOLLOW_UP
 from curation.argilla.sharing import Ask, Known, Sharing, dataset_of
 from curation.argilla.text import shown_answer
 from schemas.configs import LabelConfig
-from schemas.labels import LabelTask, Purpose
+from schemas.labels import LabelTask
 from schemas.records import Candidate, PreferencePair, Prompt, content_hash
 
 MOST_SHOWN = 6
@@ -78,7 +78,8 @@ def plan_tasks(
     """The records that the config asks for, those stored before among them.
 
     Raises:
-        ValueError: a workspace has fewer annotators than a record needs answers.
+        ValueError: a workspace has fewer annotators than a record needs answers, or known records
+            need another number of answers than the config says.
     """
     check_overlap(config, config.overlap)
     left_out: Counter[str] = Counter()
@@ -103,63 +104,62 @@ def plan_tasks(
             left_out[refusal] += 1
     if config.gold is not None:
         sharing.mix_in(golden, config.gold.rate, left_out)
-    return _plan(config, sharing, left_out)
+    plan = plan_of(config, sharing, left_out)
+    for task in plan.tasks:
+        if task.overlap != config.overlap:
+            raise ValueError(
+                f"label.overlap is {config.overlap}, but dataset '{task.dataset}' was planned with "
+                f"{task.overlap} answers a record, which is fixed then; put it back (`pairwright "
+                "label push --next` asks for more), or give label.dataset another name"
+            )
+    return plan
 
 
-def follow_up_tasks(
-    config: LabelConfig,
-    pairs: Sequence[tuple[Prompt, Candidate, Candidate]],
-    answered_by: Mapping[tuple[str, str, str], Collection[str]],
-    stored: Iterable[LabelTask],
-    *,
-    seed: int,
-    purpose: Purpose,
-    suffix: str,
-    overlap: int = 1,
-) -> LabelPlan:
-    """Pairs as records of another dataset, for people who have not seen them.
-
-    The dataset is named like the first with the suffix, such as `adjudication` or `next-1`, and
-    its records say which dataset they follow. `answered_by` holds the annotators by (prompt id,
-    lesser `text_id`, greater `text_id`), as votes name a pair.
-
-    Raises:
-        ValueError: no workspace has as many annotators as a record needs answers.
-    """
-    check_overlap(config, overlap, any_workspace=True)
-    left_out: Counter[str] = Counter()
-    sharing = Sharing(config, Known(stored), seed, purpose=purpose, suffix=suffix, overlap=overlap)
-    for prompt, first, second in pairs:
-        ask = Ask(prompt, (first, second))
-        seen = set(answered_by.get((ask.key[0], ask.key[1], ask.key[2]), ()))
-        unseen = [
-            name
-            for name, group in config.workspaces.items()
-            if seen.isdisjoint(group.annotators) and len(group.annotators) >= overlap
-        ]
-        refusal = sharing.place(ask, workspaces=unseen) if unseen else "NOBODY_NEW"
-        if refusal:
-            left_out[refusal] += 1
-    return _plan(config, sharing, left_out)
-
-
-def check_overlap(config: LabelConfig, overlap: int, *, any_workspace: bool = False) -> None:
+def check_overlap(config: LabelConfig, overlap: int) -> None:
     """Nothing, where the workspaces have people enough to complete a record.
 
     Raises:
-        ValueError: one has too few, or with `any_workspace` all have.
+        ValueError: one has too few, or `check_people` refuses them.
     """
-    small = {
-        name: len(group.annotators)
-        for name, group in config.workspaces.items()
-        if len(group.annotators) < overlap
-    }
-    if small and (len(small) == len(config.workspaces) or not any_workspace):
-        name, count = next(iter(small.items()))
-        raise ValueError(
-            f"label.workspaces.{name} has {count} annotator{'s' if count > 1 else ''}, but each "
-            f"record needs {overlap} answers; add annotators or lower label.overlap"
-        )
+    check_people(config)
+    for name, group in config.workspaces.items():
+        count = len(group.annotators)
+        if count < overlap:
+            raise ValueError(
+                f"label.workspaces.{name} has {count} annotator{'s' if count > 1 else ''}, but "
+                f"each record needs {overlap} answers; add annotators or lower label.overlap"
+            )
+
+
+def check_people(config: LabelConfig) -> None:
+    """Nothing, where everybody named is one person who gets no more than the quota.
+
+    Raises:
+        ValueError: somebody is named twice where that breaks a promise, or a workspace has a name
+            that follow-ups and adjudication give to theirs.
+    """
+    groups = {f"workspaces.{name}": group.annotators for name, group in config.workspaces.items()}
+    for where, names in {**groups, "adjudicators": config.adjudicators}.items():
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"label.{where} names '{twice[0]}' more than once; expected each person once, as "
+                "a record needs the answers of different people"
+            )
+    for name in config.workspaces:
+        if name == ADJUDICATION or name.startswith((f"{ADJUDICATION}-", FOLLOW_UP)):
+            raise ValueError(
+                f"label.workspaces.{name}: '{ADJUDICATION}' and names that begin with "
+                f"'{ADJUDICATION}-' or '{FOLLOW_UP}' are kept for what is asked later; give it "
+                "another name"
+            )
+    for (one, first), (other, second) in combinations(config.workspaces.items(), 2):
+        both = sorted(set(first.annotators) & set(second.annotators))
+        if both and (first.quota is not None or second.quota is not None):
+            raise ValueError(
+                f"annotator '{both[0]}' is in label.workspaces.{one} and in {other}, so a quota "
+                "cannot hold for one person; leave out both quotas, or name each person once"
+            )
 
 
 def _asks(

@@ -146,6 +146,6 @@ def _aspects(annotations: Any) -> Iterator[float]:
     for aspect in annotations.values():
         # The hub's copy has one object an aspect, the authors' files a list of them.
         for one in aspect if isinstance(aspect, list) else [aspect]:
-            rating = number_of(one.get("Rating")) if isinstance(one, Mapping) else None
+            rating: Any = number_of(one.get("Rating")) if isinstance(one, Mapping) else None
             if is_number(rating):
-                yield rating
+                yield float(rating)

@@ -56,8 +56,8 @@ def preference_rows(
     A row that is no pair comes with its `error`: BAD_ROW, MISSING_COLUMN, EMPTY_PROMPT,
     EMPTY_COMPLETION, NO_SHARED_PROMPT, PROMPT_REPEATED_IN_COMPLETION, or a code of
     `normalise_messages`, `normalise_tools`, `with_system_text`, `check_storable`, `rated_answers`,
-    `best_and_worst` or `check_signals`. With `fix`, a repeated prompt is taken off the completions and half a
-    surrogate pair becomes U+FFFD.
+    `best_and_worst` or `check_signals`. With `fix`, a repeated prompt is taken off the completions
+    and half a surrogate pair becomes U+FFFD.
 
     Raises:
         ValueError: the file cannot be read.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from curation.formats.files import open_rows
-from curation.formats.json_values import RowError, type_name
+from curation.formats.json_values import RowError, check_storable, type_name
 from curation.formats.label_studio import is_label_studio, studio_cells
 from curation.formats.vote_cells import Cell, NumberedRows, RejectedVote, table_cells
 from curation.formats.vote_columns import VoteColumns, check_told, find_columns
@@ -104,6 +104,7 @@ def _votes(cells: list[Cell], columns: VoteColumns, rejected: list[RejectedVote]
         try:
             if cell.left == cell.right:
                 raise RowError("SAME_SIDES", "the two sides are the same")
+            check_storable([cell.item, cell.left, cell.right, cell.annotator])
             answer = reader.read(cell.value, cell.left, cell.right)
         except RowError as error:
             rejected.append(RejectedVote(cell.row, error.code, str(error)))
@@ -120,8 +121,14 @@ def _labels(cells: list[Cell], rejected: list[RejectedVote]) -> Iterator[LabelVo
             why = f"the label is {type_name(cell.value)}; expected text or a number"
             rejected.append(RejectedVote(cell.row, "UNREADABLE_LABEL", why))
             continue
+        label = text_of(cell.value)
+        try:
+            check_storable([cell.item, cell.annotator, label])
+        except RowError as error:
+            rejected.append(RejectedVote(cell.row, error.code, str(error)))
+            continue
         annotator = f"voter {number}" if cell.annotator is None else cell.annotator
-        yield LabelVote(cell.item, annotator, text_of(cell.value))
+        yield LabelVote(cell.item, annotator, label)
 
 
 def _canonical(votes: list[Vote]) -> list[Vote]:

@@ -77,7 +77,7 @@ def test_every_verb_explains_itself(pairwright, verb: str) -> None:
         ("dpo.trainer.truncation_side_mode=keep_end", "TRL 1.16"),
         ("rank.rewards=[{use: nowhere:Reward}]", "cannot import 'nowhere'"),
         ("rank.rewards=[{use: 'curation.rewards.rules:LenghtReward'}]", "LengthReward"),
-        ("rank=null", "the config has no section 'rank'"),
+        ("rank=null", "expected the section 'rank' or 'label'"),
         (
             "rank.rewards=[{use: 'curation.rewards.rules:LengthReward', args: {at_mots: 3}}]",
             "did you mean 'at_most'?",

@@ -11,7 +11,7 @@ import pytest
 
 from pairwright.doctor import Finding
 from pairwright.doctor_labelling import labelling_findings
-from schemas.configs import LabelConfig
+from schemas.configs import AggregateConfig, LabelConfig
 
 KEYS = {"owner-key": "owner", "ann-key": "annotator"}
 SECRET = "owner-key"
@@ -61,7 +61,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             "annotations": str(tmp_path / "annotations"),
         }
         config = LabelConfig.model_validate({**asked, **label})
-        return {finding.name: finding for finding in labelling_findings(config)}
+        return {finding.name: finding for finding in labelling_findings(config, AggregateConfig())}
 
     return examine
 

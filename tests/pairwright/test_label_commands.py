@@ -13,7 +13,7 @@ from curation.argilla.server.background import start_background
 from curation.argilla.server.environment import ensure_environment
 from curation.argilla.server.home import running
 from schemas.annotations import AnnotationStore
-from schemas.records import Judgement
+from schemas.records import Judgement, Ranking
 from schemas.run_folder import RunFolder
 from tests.pairwright.conftest import Command
 
@@ -122,6 +122,7 @@ def test_an_excluded_annotator_counts_again_when_included(
     without = result(pairwright("aggregate", config, "--json"))["stages"][0]["counts"]["counted"]
     assert 0 < without < votes
     result(pairwright("label", "include", config, SCRIPTS[0], *reason, "--json"))
+    result(pairwright("label", "pull", config, "--json"))
     full = result(pairwright("aggregate", config, "--json"))["stages"][0]["counts"]["counted"]
     assert full == votes
     unknown = pairwright("label", "exclude", config, "nobody", *reason)
@@ -229,3 +230,80 @@ def answered(config: Path, pairwright: Command, *overrides: str) -> int:
     pulled = result(pairwright("label", "pull", config, *overrides, "--json"))
     counted: int = pulled["label"]["judgements"]
     return counted
+
+
+def test_pairs_with_fewer_votes_than_asked_for_conclude_nothing(
+    config: Path, pairwright: Command
+) -> None:
+    answered(config, pairwright)
+    counts = [
+        result(pairwright("aggregate", config, f"aggregate.min_votes={number}", "--json"))
+        for number in (2, 3)
+    ]
+    two, three = (found["stages"][0]["counts"] for found in counts)
+    assert (two["rankings"] > 0, two["unranked"]) == (True, 0)
+    assert (three["rankings"], three["unranked"]) == (0, two["rankings"])
+
+
+def test_an_exclusion_is_seen_by_every_stage_that_follows(
+    config: Path, pairwright: Command
+) -> None:
+    answered(config, pairwright)
+    for verb in ("aggregate", "pair"):
+        result(pairwright(verb, config, "--json"))
+    result(pairwright("label", "exclude", config, SCRIPTS[0], "--reason", "presses A", "--json"))
+    shown = result(pairwright("show", config, "--json"))
+    states = {row["stage"]: row["state"] for row in shown["stages"]}
+    assert states["label"] == states["aggregate"] == states["pair"] == "stale"
+    refused = pairwright("validate", config)
+    assert refused.code == 2
+    assert "'pair'" in refused.err
+    assert "stale" in refused.err
+
+
+def test_an_early_pull_does_not_end_the_asking(config: Path, pairwright: Command) -> None:
+    result(pairwright("label", "push", config, "--json"))
+    early = result(pairwright("label", "pull", config, "--json"))
+    assert early["label"]["answers_missing"] == early["label"]["answers_wanted"] > 0
+    made = result(pairwright("run", config, "dpo.trainer.max_steps=1", "--json"))
+    stages = {row["stage"]: row for row in made["stages"]}
+    assert stages["label"]["counts"]["answers_missing"] == 0
+
+
+def test_a_declared_assisted_run_uses_its_votes_and_marks_its_rankings(
+    config: Path, pairwright: Command
+) -> None:
+    overrides = ("label.assisted=true", "dpo.trainer.max_steps=1")
+    made = result(pairwright("run", config, *overrides, "--json"))
+    stages = {row["stage"]: row for row in made["stages"]}
+    assert stages["aggregate"]["counts"]["counted"] > 0
+    run = RunFolder(Path(yaml.safe_load(config.read_text())["run"]))
+    methods = {item.method for item in run.stage("aggregate").read(Ranking)}
+    assert all("+assisted" in method for method in methods)
+    modes = {item.mode for item in run.stage("label").read(Judgement)}
+    assert modes == {"assisted"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("aggregate.question=helpful", "which nobody is asked; expected one of overall"),
+        ("label.server=https://me:secret@example.org", "holds a user name or a password"),
+        ("label.overlap=9", "needs 9 answers"),
+        ("label.guidelines=nowhere.md", "label.guidelines: 'nowhere.md' is no file"),
+        ("label.simulated=[{name: eve}]", "must begin with 'simulated-'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
+    config: Path, pairwright: Command, override: str, message: str
+) -> None:
+    outcome = pairwright("label", "plan", config, override)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "secret" not in outcome.err
+
+
+def test_a_method_for_a_file_is_refused_for_a_config(config: Path, pairwright: Command) -> None:
+    outcome = pairwright("aggregate", config, "--method", "mace")
+    assert outcome.code == 2
+    assert "takes no --method" in outcome.err

@@ -319,3 +319,12 @@ def test_a_follow_up_is_another_dataset_that_names_the_first() -> None:
         ).new
         == []
     )
+
+
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_another_overlap_for_records_that_are_there_is_refused(overlap: int) -> None:
+    # The server's dataset keeps the first, so fewer answers than wanted would look complete.
+    items = pairs(2)
+    stored = plan(config(overlap=2), items).tasks
+    with pytest.raises(ValueError, match=rf"label.overlap is {overlap}, but .* with 2 answers"):
+        plan(config(overlap=overlap), items, stored=stored)

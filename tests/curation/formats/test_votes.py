@@ -336,6 +336,24 @@ def test_a_row_without_its_item_is_refused_and_the_others_keep_theirs(tmp_path: 
     assert file.left_out == {}
 
 
+@pytest.mark.parametrize("column", ["item", "left", "annotator"])
+@pytest.mark.parametrize(("text", "code"), [("\ud83d", "BAD_UNICODE"), ("a\0", "NUL_CHARACTER")])
+def test_a_name_that_no_report_can_hold_is_refused(
+    tmp_path: Path, column: str, text: str, code: str
+) -> None:
+    row = {"item": "q", "left": "x", "right": "y", "annotator": "ann", "winner": "left"}
+    file = read(tmp_path, [{**row, column: text}, row])
+    assert codes(file) == [("line 1", code)]
+    assert [vote.left for vote in file.votes] == ["x"]
+
+
+def test_a_label_that_no_report_can_hold_is_refused(tmp_path: Path) -> None:
+    rows = [{"item": "q", "annotator": who, "label": text} for who, text in (("a", "\ud83d"), "bn")]
+    file = read(tmp_path, rows)
+    assert codes(file) == [("line 1", "BAD_UNICODE")]
+    assert [vote.label for vote in file.labels] == ["n"]
+
+
 # ---- real files
 
 

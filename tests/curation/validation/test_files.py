@@ -154,6 +154,29 @@ def test_a_record_with_rated_answers_is_one_pair_or_names_its_mismatch(tmp_path:
     assert pair.margin == 4.0
 
 
+def test_a_rating_that_its_aspects_contradict_keeps_the_pair_out(tmp_path: Path) -> None:
+    def completion(text: str, overall: float, aspect: str) -> dict[str, object]:
+        names = ("helpfulness", "honesty", "truthfulness", "instruction_following")
+        annotations = {name: {"Rating": aspect, "Rationale": "..."} for name in names}
+        return {"response": text, "overall_score": overall, "annotations": annotations}
+
+    sound = [completion("good", 8.5, "5"), completion("so-so", 5, "3"), completion("bad", 1, "1")]
+    turned = [completion("bad", 10, "1"), *sound[:2]]
+    off = [completion("good", 85, "5"), *sound[1:]]
+    rows = [{"instruction": "q", "completions": each} for each in (sound, turned, off)]
+    kept = {"prompt": "r", "chosen": "bad", "rejected": "good", "completions": turned}
+    result = run(tmp_path, *rows, kept)
+    (pair,) = result.pairs
+    assert (pair.chosen.completion.text, pair.rejected.completion.text) == ("good", "bad")
+    assert pair.margin == 7.5
+    assert [(row.row_id, row.code) for row in result.quarantined] == [
+        *(("line 2", "SIGNAL_CONFLICT"), ("line 3", "OUT_OF_SCALE"), ("line 4", "SIGNAL_CONFLICT"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    reasons = GATE.run(rows_from_file(tmp_path / "pairs.parquet")).reasons
+    assert reasons == {"SIGNAL_CONFLICT": 1, "OUT_OF_SCALE": 1}
+
+
 @pytest.mark.parametrize(
     ("ratings", "code"),
     [
