@@ -25,7 +25,13 @@ from pairwright.road import (
 )
 from pairwright.show import made_rows, plan_table, reason_table, run_rows, stage_table
 from pairwright.training import rank
-from pairwright.vote_files import ColumnOptions, VotingMethod, conclude
+from pairwright.vote_files import (
+    ColumnOptions,
+    VotingMethod,
+    check_any_vote,
+    check_is_file,
+    conclude,
+)
 from schemas.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -138,8 +144,11 @@ def aggregate_file(
 
     output = Output(as_json=as_json)
     with output.working():
+        check_is_file(file)
         found = conclude(file, columns.read(), method, gold)
     output.result(verdict_data(found), *verdict_views(found))
+    answers = len(found.file.votes) + len(found.file.labels)
+    check_any_vote(file, answers, found.file.rejected, found.file.left_out)
 
 
 def agreement_file(file: Path, columns: ColumnOptions, order: str | None, *, as_json: bool) -> None:
@@ -150,17 +159,19 @@ def agreement_file(file: Path, columns: ColumnOptions, order: str | None, *, as_
     output = Output(as_json=as_json)
     labels = None if order is None else [label.strip() for label in order.split(",")]
     with output.working():
+        check_is_file(file)
         found, rejected = agreement_of_file(file, columns.read(), order=labels)
     data = {**found.model_dump(mode="json"), "rejected_rows": [row._asdict() for row in rejected]}
     views = agreement_views({file.name: found.agreement})
     if found.annotators:
         views += annotator_views(found.annotators)
     output.result(data, *views, *read_views(rejected, found.left_out))
+    check_any_vote(file, found.agreement.answers, rejected, found.left_out)
 
 
 def agreement_of_run(config: Path, overrides: Sequence[str] | None, *, as_json: bool) -> None:
+    from pairwright.label_facts import agreement_so_far
     from pairwright.label_views import agreement_views, annotator_views
-    from pairwright.labelling import agreement_so_far
 
     output = Output(as_json=as_json)
     with output.working():
@@ -174,7 +185,9 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
     from pairwright.forget import forget as forget_for_good
 
     output = Output(as_json=as_json)
-    if (annotator is None) == (prompt is None):
+    if annotator is not None and prompt is not None:
+        raise ValueError("--annotator and --prompt are both given; expected one at a time")
+    if annotator is None and prompt is None:
         raise ValueError("nothing to forget; expected --annotator NAME or --prompt ID")
     with output.working():
         plan = stored_plan(RunFolder.existing(run))
@@ -194,10 +207,15 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
             **stone.model_dump(mode="json"),
             "deleted_on_server": done.on_server,
             "stages_deleted": done.stages,
+            "other_runs": done.other_runs,
         },
         Text(
             f"{stone.judgements} answers and {stone.tasks} tasks are gone from "
             f"'{plan.annotations.folder}'; deleted of the run: {deleted}; {server}"
+        ),
+        *(
+            Text(f"deleted of run '{path}', which has the same store: {', '.join(stages)}")
+            for path, stages in done.other_runs.items()
         ),
     )
 

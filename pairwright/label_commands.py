@@ -1,23 +1,22 @@
 """What each `label` command does."""
 
 import webbrowser
-from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from curation.posteriors import Pair
-from curation.votes import counted_judgements, votes_of
-from curation.voting import aggregate_votes, one_vote_each
-from pairwright import labelling
+from curation.votes import votes_of
+from curation.voting import one_vote_each
+from pairwright import asking, label_facts, labelling
+from pairwright.asking_again import counted_answers, disputes, next_votes
 from pairwright.label_views import (
     account_views,
     agreement_views,
     annotator_views,
+    counted,
     needed_views,
     plan_views,
     pulled_views,
@@ -28,17 +27,11 @@ from pairwright.pipeline import Road
 from pairwright.plan import Plan
 from pairwright.progress import Progress
 from pairwright.road import keep_config, needs_complete, open_plan
-from schemas.configs import LabelConfig, WorkspaceConfig
-from schemas.labels import LabelTask, Purpose
-from schemas.records import Judgement
 
 if TYPE_CHECKING:
     from curation.argilla.client import Client
     from curation.argilla.server.stack import Started
     from curation.argilla.tasks import LabelPlan
-
-ADJUDICATION: Literal["adjudication"] = "adjudication"
-"""The purpose, the workspace and the end of the dataset's name."""
 
 
 def serve(
@@ -53,6 +46,11 @@ def serve(
 
     output, progress = Output(as_json=False), Progress()
     plan = None if config is None else _open(config, overrides, run)
+    if plan is not None and asking.label_config(plan).server != "embedded":
+        raise ValueError(
+            "label.server names another server, and `serve` runs the embedded one; use "
+            "`pairwright label push` for another"
+        )
 
     def ready(server: "Started") -> None:
         passwords = {one.username: one.password for one in server.accounts if one.password}
@@ -62,8 +60,9 @@ def serve(
 
             road = Road(plan, progress)
             with Client(server.url, server.api_key) as client:
-                asked = labelling.plan_of_run(plan)
-                passwords |= labelling.push_plan(road, client, asked).passwords
+                asked = asking.plan_of_run(plan)
+                if asked.tasks:
+                    passwords |= asking.push_plan(road, client, asked).passwords
                 page = _page(client, asked)
         views: list[RenderableType] = [*account_views(passwords, server.url)] if passwords else []
         output.result(None, *views, Text(f"Argilla is at {page}; Ctrl-C stops it"))
@@ -87,7 +86,7 @@ def password(name: str, home: Path | None, *, as_json: bool) -> None:
 def plan(config: Path, overrides: Sequence[str] | None, run: Path | None, *, as_json: bool) -> None:
     output = Output(as_json=as_json)
     with output.working():
-        asked = labelling.plan_of_run(_open(config, overrides, run))
+        asked = asking.plan_of_run(_open(config, overrides, run))
     output.result(_plan_data(asked), *plan_views(asked))
 
 
@@ -102,8 +101,9 @@ def push(
     output = Output(as_json=as_json)
     with output.working():
         plan = _open(config, overrides, run)
-        asked = labelling.plan_of_run(plan) if following is None else _next(plan, following)
-    _push(output, plan, asked)
+        asked = asking.plan_of_run(plan) if following is None else next_votes(plan, following)
+    nothing = "the run has no candidates" if following is None else "no pair has been asked about"
+    _push(output, plan, asked, nothing=nothing)
 
 
 def adjudicate(
@@ -117,8 +117,8 @@ def adjudicate(
     output = Output(as_json=as_json)
     with output.working():
         plan = _open(config, overrides, run)
-        asked = _disputed(plan, limit)
-    _push(output, plan, asked)
+        asked = disputes(plan, limit)
+    _push(output, plan, asked, nothing="annotators disagree on no pair without a ruling")
 
 
 def status(
@@ -136,11 +136,11 @@ def status(
     with output.working():
         plan = _open(config, overrides, run)
         store = plan.annotations
-        road, asked = Road(plan, Progress()), labelling.label_config(plan)
-        with labelling.labelling_server(road, asked) as client:
-            found = status_on_server(client, store, datasets=labelling.own_datasets(plan))
-        so_far = labelling.agreement_so_far(plan)
-        voted = [item for item in _counted(plan) if item.purpose == "label"]
+        road, asked = Road(plan, Progress()), asking.label_config(plan)
+        with asking.labelling_server(road, asked) as client:
+            found = status_on_server(client, store, datasets=asking.own_datasets(plan))
+        so_far = label_facts.agreement_so_far(plan)
+        voted = [item for item in counted_answers(plan) if item.purpose == "label"]
         votes = one_vote_each(votes_of(voted))
         needed = {
             "80% of pairs decided at 90% certainty": labels_until_decided(votes),
@@ -150,6 +150,7 @@ def status(
         "datasets": [row._asdict() for row in found.datasets],
         "annotators": [row._asdict() for row in found.annotators],
         "needs_more": found.needs_more,
+        "absent": [{"dataset": name, "workspace": place} for name, place in found.absent],
         **so_far.data(),
         "labels_needed": {goal: estimate._asdict() for goal, estimate in needed.items()},
     }
@@ -167,11 +168,11 @@ def pull(config: Path, overrides: Sequence[str] | None, run: Path | None, *, as_
     with output.working():
         plan = _open(config, overrides, run)
         road = Road(plan, Progress())
-        with labelling.labelling_server(road, labelling.label_config(plan)) as client:
-            pulled = pull_from_server(
-                client, plan.annotations, datasets=labelling.own_datasets(plan)
-            )
+        # Held from the first read on, so that nothing comes back that `forget` takes away.
         with plan.run.writing():
+            with asking.labelling_server(road, asking.label_config(plan)) as client:
+                names = asking.own_datasets(plan)
+                pulled = pull_from_server(client, plan.annotations, datasets=names)
             keep_config(plan)
             manifest = labelling.freeze_labels(road)
     data = {
@@ -193,8 +194,8 @@ def suggest(
         plan = _open(config, overrides, run)
         needs_complete(plan, "rank")
         road = Road(plan, Progress())
-        with labelling.labelling_server(road, labelling.label_config(plan)) as client:
-            done = labelling.attach_rankings(road, client)
+        with asking.labelling_server(road, asking.label_config(plan)) as client:
+            done = asking.attach_rankings(road, client)
     output.result(
         {"attached": done.attached, "left_out": dict(done.left_out)},
         Text(f"{done.attached} suggestions attached"),
@@ -221,105 +222,39 @@ def decide(
                 f"{', '.join(sorted(names)) or 'those that `pairwright label pull` fetches'}"
             )
         store.decide(annotator, action, reason)
-    counted = "no longer count" if action == "exclude" else "count again"
+    effect = "no longer count" if action == "exclude" else "count again"
     output.result(
         {"annotator": annotator, "action": action, "reason": reason},
-        Text(f"the votes of {annotator} {counted}; `pairwright run` makes what depends on them"),
+        Text(f"the votes of {annotator} {effect}; `pairwright run` makes what depends on them"),
     )
 
 
 def _open(config: Path, overrides: Sequence[str] | None, run: Path | None) -> Plan:
     """The plan of a run that has candidates to ask about."""
     plan = open_plan(config, overrides or (), run=run, limit=None)
-    labelling.label_config(plan)
+    asking.label_config(plan)
     needs_complete(plan, "generate")
     return plan
 
 
-def _next(plan: Plan, count: int) -> "LabelPlan":
-    """The pairs on which one more vote should tell most, for people who have not seen them."""
-    from curation.next_labels import next_pairs
-
-    given, asked = _counted(plan), _asked_pairs(plan)
-    votes = one_vote_each(votes_of(item for item in given if item.purpose == "label"))
-    found = next_pairs(votes, count, unvoted=asked)
-    return _follow_up(plan, [item.pair for item in found], "label")
-
-
-def _disputed(plan: Plan, limit: int | None) -> "LabelPlan":
-    """The pairs that people disagree on, for the adjudicators."""
-    from curation.next_labels import disagreements
-
-    config = labelling.label_config(plan)
-    if not config.adjudicators:
-        raise ValueError(
-            "the config names no label.adjudicators; expected the user names of those whose "
-            "answer decides"
+def _push(output: Output, plan: Plan, asked: "LabelPlan", *, nothing: str) -> None:
+    """`nothing` says why there is nothing to ask where all that was left out does not."""
+    if not asked.tasks:
+        done = {"added": 0, "present": 0, "refused": [], "accounts": {}, "page": None}
+        why = counted(asked.left_out) or nothing
+        output.result(
+            {**_plan_data(asked), **done},
+            Text(f"nothing to ask, so no accounts were made and nothing was sent: {why}"),
         )
-    given = _counted(plan)
-    rulings = votes_of(item for item in given if item.purpose == "adjudication")
-    votes = one_vote_each(votes_of(item for item in given if item.purpose == "label"))
-    verdicts = aggregate_votes(votes, adjudications=one_vote_each(rulings)).pairs
-    room = WorkspaceConfig(annotators=config.adjudicators)
-    theirs = config.model_copy(update={"workspaces": {ADJUDICATION: room}})
-    return _follow_up(plan, disagreements(verdicts)[:limit], ADJUDICATION, theirs)
-
-
-def _follow_up(
-    plan: Plan,
-    pairs: Sequence[Pair],
-    purpose: Purpose,
-    config: LabelConfig | None = None,
-) -> "LabelPlan":
-    from curation.argilla.tasks import follow_up_tasks
-
-    tasks = labelling.own_tasks(plan)
-    known = {one.text_id: (task.prompt, one) for task in tasks for one in task.candidates}
-    answered = defaultdict(set)
-    for vote in votes_of(plan.annotations.judgements.read()):
-        answered[vote.pair].add(vote.annotator)
-    return follow_up_tasks(
-        config or labelling.label_config(plan),
-        [(known[left][0], known[left][1], known[right][1]) for _, left, right in pairs],
-        {} if config else answered,
-        plan.annotations.tasks.read(),
-        seed=plan.config.seed,
-        purpose=purpose,
-        suffix=purpose if purpose == ADJUDICATION else _next_suffix(tasks),
-    )
-
-
-def _next_suffix(tasks: Sequence[LabelTask]) -> str:
-    """`next-2` where the datasets before end in `next-1`."""
-    found = (task.dataset.rpartition("-next-")[2] for task in tasks if "-next-" in task.dataset)
-    return f"next-{1 + max((int(number) for number in found if number.isdigit()), default=0)}"
-
-
-def _asked_pairs(plan: Plan) -> list[Pair]:
-    """Each two candidates that were put before people, but for gold questions."""
-    return [
-        (task.prompt.id, left, right)
-        for task in labelling.own_tasks(plan)
-        if task.purpose == "label"
-        for left, right in combinations(sorted(task.shown), 2)
-    ]
-
-
-def _counted(plan: Plan) -> list[Judgement]:
-    """The answers to the config's own datasets that count."""
-    store = plan.annotations
-    about = {task.id for task in labelling.own_tasks(plan)}
-    return counted_judgements(
-        (item for item in store.judgements.read() if item.task_id in about),
-        question=plan.config.aggregate.question,
-        excluded=store.excluded(),
-    ).kept
-
-
-def _push(output: Output, plan: Plan, asked: "LabelPlan") -> None:
+        return
     road = Road(plan, Progress())
-    with output.working(), labelling.labelling_server(road, asked.config) as client:
-        pushed, passwords = labelling.push_plan(road, client, asked)
+    with output.working(), asking.labelling_server(road, asked.config) as client:
+        if asked.config.server != "embedded" and asked.tasks[0].follows is not None:
+            from curation.argilla.accounts import ensure_workspaces
+
+            # The owner made the config's workspaces, and cannot know of these.
+            ensure_workspaces(client, asked.config)
+        pushed, passwords = asking.push_plan(road, client, asked)
         page = _page(client, asked)
     views = [*plan_views(asked)]
     if passwords:

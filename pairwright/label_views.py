@@ -32,11 +32,11 @@ def plan_views(plan: "LabelPlan") -> list[RenderableType]:
             f"{row.hours:.1f}",
         )
     total = Text(
-        f"{plan.judgements} judgements on {len(plan.tasks)} records, {config.overlap} a record, "
+        f"{plan.judgements} judgements on {len(plan.tasks)} records, {_overlaps(plan)} a record, "
         f"about {plan.hours:.1f} hours at {config.seconds_an_answer:g} s an answer; "
         f"{len(plan.new)} records are new"
     )
-    left_out = [Text(f"not asked: {_counted(plan.left_out)}")] if plan.left_out else []
+    left_out = [Text(f"not asked: {counted(plan.left_out)}")] if plan.left_out else []
     return [table, total, *left_out]
 
 
@@ -62,7 +62,7 @@ def status_views(status: "LabelStatus") -> list[RenderableType]:
     people = _table(("annotator", "dataset", "submitted", "drafts", "discarded", "left"), numbers=4)
     for person in status.annotators:
         name = f"{person.annotator} (excluded)" if person.excluded else person.annotator
-        left = (person.submitted, person.drafts, person.discarded, person.untouched)
+        left = (person.submitted, person.drafts, person.discarded, person.left)
         people.add_row(name, person.dataset, *(str(number) for number in left))
     absent = [
         Text(f"dataset '{name}' of workspace '{workspace}' is not on the server")
@@ -150,6 +150,12 @@ def _votes(count: float | None) -> str:
     return "out of reach" if count is None else f"{count:.0f}"
 
 
+def _overlaps(plan: "LabelPlan") -> str:
+    """How many answers a record needs: `2`, or `1 to 3` where records differ."""
+    wanted = sorted({task.overlap for task in plan.tasks}) or [plan.config.overlap]
+    return str(wanted[0]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"
+
+
 def _cohen(agreements: Mapping[str, "Agreement"]) -> list[RenderableType]:
     table = _table(("annotators", "question", "shared", "agree", "Cohen's kappa", "95% interval"))
     shown = [
@@ -190,7 +196,8 @@ def _warnings(sentences: Iterable[str]) -> list[RenderableType]:
     return [Text(f"! {sentence}", style="yellow") for sentence in sentences]
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def counted(counts: Mapping[str, int]) -> str:
+    """Each name after its number: `2 NO_ROOM, 5 TRUNCATED`."""
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
 
 

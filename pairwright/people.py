@@ -53,7 +53,7 @@ class People(NamedTuple):
     tasks: Mapping[str, int]
     """Records by purpose."""
     shown_first: Mapping[str, int]
-    """How often each candidate of a record, by the order of their ids, was the first shown."""
+    """How often each candidate of a record, in the order they were sampled, was the first shown."""
     not_asked: Mapping[str, int]
     """Candidates and pairs that were put before nobody, by reason."""
     not_counted: Mapping[str, int]

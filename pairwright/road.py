@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from pairwright import labelling, pipeline, sampling, training
+from pairwright import asking, labelling, pipeline, sampling, training
 from pairwright.errors import CheckError
 from pairwright.pipeline import Road
 from pairwright.plan import Plan, evaluation_rewards
@@ -57,7 +57,7 @@ def open_plan(
         config = config.model_copy(update={"run": run})
     check_all(config)
     if config.label is not None:
-        labelling.check_labels(config.label, config.aggregate)
+        asking.check_labels(config.label, config.aggregate)
     return Plan(config, RunFolder(config.run), limit=limit)
 
 

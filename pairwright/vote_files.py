@@ -1,9 +1,14 @@
 """Votes from elsewhere: how well people agree in a file, and what their votes say."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from pairwright.errors import CheckError
+
 if TYPE_CHECKING:
+    from curation.formats.vote_cells import RejectedVote
     from curation.formats.vote_columns import VoteColumns
     from curation.formats.votes import VoteFile
     from curation.gold import MethodAccuracy
@@ -72,6 +77,36 @@ def _meanings(text: str) -> dict[str, Winner]:
             )
         meanings[word] = winner
     return meanings
+
+
+def check_is_file(path: Path) -> None:
+    """Return unless it is a folder.
+
+    Raises:
+        ValueError: it is.
+    """
+    if path.is_dir():
+        raise ValueError(f"'{path}' is a folder; expected a CSV, JSONL, JSON or Parquet file")
+
+
+def check_any_vote(
+    path: Path, votes: int, rejected: "Sequence[RejectedVote]", left_out: Mapping[str, int]
+) -> None:
+    """Return if any vote was read; `rejected` and `left_out` say what became of the others.
+
+    Raises:
+        CheckError: none was, and the result is printed already.
+    """
+    if votes:
+        return
+    reasons = Counter(row.code for row in rejected) + Counter(left_out)
+    counted = ", ".join(f"{number} {name}" for name, number in sorted(reasons.items()))
+    first = f"; {rejected[0].row}: {rejected[0].message}" if rejected else ""
+    raise CheckError(
+        f"'{path}' holds no vote that counts ({counted or 'it is empty'}{first}); name its columns "
+        "with --winner or --label, and its words with --values",
+        after_result=True,
+    )
 
 
 class FileVerdicts(NamedTuple):

@@ -8,6 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pairwright.label_views import counted
+
 if TYPE_CHECKING:
     from curation.formats.vote_cells import RejectedVote
     from curation.formats.votes import VoteFile
@@ -22,11 +24,11 @@ _SHOWN = 20
 
 def verdict_views(found: "FileVerdicts") -> list[RenderableType]:
     """What the file's votes say, in tables short enough to read."""
-    views = (
-        _of_votes(found.votes, anonymous=found.file.anonymous) if found.votes is not None else []
-    )
+    views: list[RenderableType] = []
+    if found.votes is not None:
+        views = _of_votes(found.votes, anonymous=found.file.anonymous)
     if found.labels is not None:
-        views = _of_labels(found.labels)
+        views = _of_labels(found.labels, anonymous=found.file.anonymous)
     return [
         *views,
         *_compared(found.compared),
@@ -35,14 +37,15 @@ def verdict_views(found: "FileVerdicts") -> list[RenderableType]:
 
 
 def verdict_data(found: "FileVerdicts") -> dict[str, Any]:
-    """Every figure."""
+    """Every figure; no annotators where the file does not say who voted."""
+    anonymous = found.file.anonymous
     data: dict[str, Any] = {"rows": found.file.rows, **_read_data(found.file)}
     if found.votes is not None:
         data |= {
             "method": found.votes.method,
             "pairs": [row._asdict() for row in found.votes.pairs],
             "items": [row._asdict() for row in found.votes.items],
-            "annotators": [row._asdict() for row in found.votes.annotators],
+            "annotators": [] if anonymous else [row._asdict() for row in found.votes.annotators],
             "methods_against_gold": [row._asdict() for row in found.compared],
         }
     if found.labels is not None:
@@ -50,7 +53,7 @@ def verdict_data(found: "FileVerdicts") -> dict[str, Any]:
             "method": found.labels.method,
             "items": [row._asdict() for row in found.labels.items],
             "marginals": found.labels.marginals,
-            "annotators": found.labels.reliability,
+            "annotators": {} if anonymous else found.labels.reliability,
             "methods_against_gold": [row._asdict() for row in found.compared],
         }
     return data
@@ -63,9 +66,9 @@ def read_views(
     views: list[RenderableType] = []
     if rejected:
         codes, first = Counter(row.code for row in rejected), rejected[0]
-        told = f"not read: {_counted(codes)}, such as {first.row}: {first.message}"
+        told = f"not read: {counted(codes)}, such as {first.row}: {first.message}"
         views.append(Text(told, style="yellow"))
-    return [*views, *([Text(f"left out: {_counted(left_out)}")] if left_out else [])]
+    return [*views, *([Text(f"left out: {counted(left_out)}")] if left_out else [])]
 
 
 def _read_data(file: "VoteFile") -> dict[str, Any]:
@@ -117,14 +120,16 @@ def _scores(result: "VoteResult") -> Table:
     return table
 
 
-def _of_labels(result: "LabelResult") -> list[RenderableType]:
+def _of_labels(result: "LabelResult", *, anonymous: bool) -> list[RenderableType]:
     shares = Table("label", "share of items", box=None, pad_edge=False)
     for label, share in result.marginals.items():
         shares.add_row(_short(label), f"{share:.3f}")
+    head = Text(f"{result.method}: {len(result.items)} items")
+    if anonymous:
+        return [head, shares]
     people = Table("annotator", "reliability", box=None, pad_edge=False)
     for name, trust in list(result.reliability.items())[:_SHOWN]:
         people.add_row(_short(name), f"{trust:.3f}")
-    head = Text(f"{result.method}: {len(result.items)} items")
     return [head, shares, people, *_more(len(result.reliability), "annotators")]
 
 
@@ -149,7 +154,3 @@ def _more(count: int, what: str) -> list[RenderableType]:
 def _short(text: str) -> Text:
     line = " ".join(text.split())
     return Text(line if len(line) <= 32 else f"{line[:31]}…")
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))

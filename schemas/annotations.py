@@ -10,8 +10,9 @@ import contextlib
 import fcntl
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,9 @@ from schemas.records import IdentifiedRecord, Judgement, Record, content_hash
 from schemas.run_folder import write_atomic
 
 R = TypeVar("R", bound=Record)
+
+_BATCHES_HELD = 4096
+"""Batches that a process keeps in memory once it has read them; a pull adds one a dataset."""
 
 
 class Log(Generic[R]):
@@ -48,6 +52,8 @@ class Log(Generic[R]):
 
     def read(self) -> Iterator[R]:
         """Every record ever stored, oldest batch first.
+
+        A process reads and checks a batch once, however many stores it opens on the folder.
 
         Raises:
             ValueError: a batch does not hold what its name promises.
@@ -89,11 +95,10 @@ class Log(Generic[R]):
         name = f"{self._name}-{number:06d}-{_digest(records)}.parquet"
         write_atomic(self._folder / name, sink.getvalue())
 
-    def _checked(self, batch: Path) -> list[R]:
-        records = from_table(pq.read_table(batch), self._record)
-        if _digest(records) != batch.stem.rpartition("-")[2]:
-            raise ValueError(f"annotation batch '{batch}' was changed after it was written")
-        return records
+    def _checked(self, batch: Path) -> tuple[R, ...]:
+        found = batch.stat()
+        as_it_stands = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+        return cast("tuple[R, ...]", _read_batch(batch, self._record, as_it_stands))
 
     def _batches(self) -> list[Path]:
         return sorted(self._folder.glob(f"{self._name}-*.parquet"))
@@ -168,6 +173,15 @@ class AnnotationStore:
         stone = _tombstone(kind, name, judgements, tasks)
         self.tombstones.append([stone])
         return stone
+
+
+@lru_cache(maxsize=_BATCHES_HELD)
+def _read_batch(batch: Path, record: type[Record], as_it_stands: Any) -> tuple[Record, ...]:
+    """The records of the batch; `as_it_stands` tells the file from another of the same name."""
+    records = from_table(pq.read_table(batch), record)
+    if _digest(records) != batch.stem.rpartition("-")[2]:
+        raise ValueError(f"annotation batch '{batch}' was changed after it was written")
+    return tuple(records)
 
 
 def _tombstone(kind: Buried, name: str, judgements: int, tasks: int) -> Tombstone:

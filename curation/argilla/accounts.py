@@ -1,7 +1,7 @@
 """Workspaces and annotators' accounts, made where the server has none yet."""
 
 import secrets
-from typing import Any
+from collections.abc import Sequence
 
 from curation.argilla.client import Client, RefusedError
 from curation.argilla.names import check_account_names
@@ -23,12 +23,28 @@ def ensure_annotators(client: Client, config: LabelConfig) -> dict[str, str]:
     wanted = _wanted(config)
     check_account_names(config.workspaces, what="workspace")
     check_account_names(wanted, what="annotator")
-    users = {user["username"]: user for user in client.get("/users")["items"]}
+    known = set(client.users().values())
     passwords = {}
     for name in wanted:
-        if name not in users:
+        if name not in known:
             passwords[name] = secrets.token_urlsafe(PASSWORD_BYTES)
-            users[name] = _make_user(client, name, passwords[name])
+            _make_user(client, name, passwords[name])
+    ensure_workspaces(client, config)
+    return passwords
+
+
+def ensure_workspaces(client: Client, config: LabelConfig) -> None:
+    """Each workspace of the config exists and its annotators, who have accounts, belong to it.
+
+    Raises:
+        ValueError: accounts are missing, all of them named, or a name cannot be a workspace's;
+            nothing was made.
+    """
+    check_account_names(config.workspaces, what="workspace")
+    users = {user["username"]: user for user in client.get("/users")["items"]}
+    missing = [f"annotator '{name}'" for name in _wanted(config) if name not in users]
+    if missing:
+        raise _lacks(client, missing)
     workspaces = client.workspaces()
     for workspace, group in config.workspaces.items():
         if workspace not in workspaces:
@@ -37,7 +53,6 @@ def ensure_annotators(client: Client, config: LabelConfig) -> dict[str, str]:
         for name in group.annotators:
             if name not in members and users[name]["role"] != "owner":
                 _assign(client, workspaces[workspace], users[name]["id"], name)
-    return passwords
 
 
 def workspace_ids(client: Client, config: LabelConfig) -> dict[str, str]:
@@ -58,11 +73,15 @@ def workspace_ids(client: Client, config: LabelConfig) -> dict[str, str]:
                 if annotator in users and annotator not in members
             ]
     if missing:
-        raise ValueError(
-            f"the labelling server {client.url} lacks {', '.join(missing)}; nothing was sent; "
-            "make the accounts first, or mend label.workspaces"
-        )
+        raise _lacks(client, missing)
     return {name: known[name] for name in config.workspaces}
+
+
+def _lacks(client: Client, missing: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"the labelling server {client.url} lacks {', '.join(missing)}; nothing was sent; "
+        "make the accounts first, or mend label.workspaces"
+    )
 
 
 def _wanted(config: LabelConfig) -> list[str]:
@@ -78,17 +97,14 @@ def _members(client: Client, workspace_id: str) -> set[str]:
     return {user["username"] for user in (*users, *owners)}
 
 
-def _make_user(client: Client, name: str, password: str) -> dict[str, Any]:
+def _make_user(client: Client, name: str, password: str) -> None:
     body = {"first_name": name, "username": name, "role": "annotator", "password": password}
     try:
-        user: dict[str, Any] = client.post("/users", body, about=f"make the account '{name}'")
+        client.post("/users", body, about=f"make the account '{name}'")
     except RefusedError as refusal:
         # It was not there a moment ago: the first try arrived, and its answer was lost.
-        users = {item["username"]: item for item in client.get("/users")["items"]}
-        if refusal.status != 409 or name not in users:
+        if refusal.status != 409 or name not in client.users().values():
             raise
-        user = users[name]
-    return user
 
 
 def _make_workspace(client: Client, name: str) -> str:

@@ -79,6 +79,10 @@ class Client:
         """Workspace ids by name."""
         return {item["name"]: item["id"] for item in self.get("/me/workspaces")["items"]}
 
+    def workspace_names(self) -> dict[str, str]:
+        """Workspace names by id."""
+        return {item_id: name for name, item_id in self.workspaces().items()}
+
     def datasets(self, workspace_id: str | None = None) -> list[dict[str, Any]]:
         """The datasets the user may see, of one workspace or of all, oldest first."""
         params = {} if workspace_id is None else {"workspace_id": workspace_id}

@@ -4,12 +4,34 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from curation.argilla.client import Client, RefusedError
-from curation.argilla.reading import read_records
+from curation.argilla.intake import annotator_of, people_of, what_is_stored
+from curation.argilla.reading import read_records, read_sheets
+from schemas.annotations import AnnotationStore
 from schemas.labels import LabelTask
 
 BATCH = 100
 """Records that Argilla deletes in one request."""
 _GONE = 404
+
+
+def answers_of(client: Client, store: AnnotationStore, name: str) -> list[str]:
+    """The ids of all responses of that person to the store's datasets, whatever their status.
+
+    It is whom a pull would store under that name, so an account renamed since is found too.
+
+    Raises:
+        ConnectionError: the server cannot be reached, or its records keep changing.
+    """
+    stored = what_is_stored(store)
+    found = read_sheets(client, stored.tasks)
+    people = people_of(found.sheets, client.users(), stored)
+    return [
+        response.id
+        for sheet in found.sheets
+        for record in sheet.records
+        for response in record.responses
+        if annotator_of(response, people, stored) == name
+    ]
 
 
 def erase_answers(client: Client, response_ids: Iterable[str]) -> int:
@@ -39,7 +61,7 @@ def erase_records(client: Client, tasks: Iterable[LabelTask]) -> int:
     wanted: dict[tuple[str, str], set[str]] = defaultdict(set)
     for task in tasks:
         wanted[task.workspace, task.dataset].add(task.id)
-    workspaces = {item_id: name for name, item_id in client.workspaces().items()}
+    workspaces = client.workspace_names()
     erased = 0
     for dataset in client.datasets():
         ids = wanted.get((workspaces.get(dataset["workspace_id"], ""), dataset["name"]), set())

@@ -8,6 +8,10 @@ from schemas.records import content_hash
 
 MAX_NAME = 100
 OWN_QUESTIONS = ("overall", "strength", "reason")
+FOLLOW_UP = "follow-up-"
+"""Begins the name of a workspace for one person's follow-ups; the person's name goes on."""
+ADJUDICATION = "adjudication"
+"""Ends the name of the adjudicators' dataset, and with a hyphen begins their workspaces'."""
 
 
 def slug(title: str, *, what: str, separator: str = "-") -> str:

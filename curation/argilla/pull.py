@@ -60,43 +60,6 @@ class Pulled(NamedTuple):
         """Responses of all datasets by outcome, and SUGGESTION."""
         return sum((item.counts for item in self.datasets), Counter())
 
-    @property
-    def new(self) -> int:
-        return self.counts["NEW"]
-
-    @property
-    def changed(self) -> int:
-        return self.counts["CHANGED"]
-
-    @property
-    def unchanged(self) -> int:
-        return self.counts["UNCHANGED"]
-
-    @property
-    def retracted(self) -> int:
-        return self.counts["RETRACTED"]
-
-    @property
-    def drafts(self) -> int:
-        """Drafts now, those of answers submitted before left out."""
-        return self.counts["DRAFT"]
-
-    @property
-    def discarded(self) -> int:
-        return self.counts["DISCARDED"]
-
-    @property
-    def suggestions(self) -> int:
-        return self.counts["SUGGESTION"]
-
-    @property
-    def duplicates(self) -> int:
-        return self.counts["DUPLICATE"]
-
-    @property
-    def forgotten(self) -> int:
-        return self.counts["FORGOTTEN"]
-
     def warnings(self) -> list[str]:
         """What a person should know, a sentence each; none where all went well."""
         return list(_warnings(self))

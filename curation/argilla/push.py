@@ -5,7 +5,10 @@ server does, so that no answer can come back that is not understood. A record's 
 its task's id: what is there already is left as it is, and never edited.
 """
 
+import contextlib
+import fcntl
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +35,10 @@ BATCH_RECORDS = 250
 BATCH_BYTES = 4_000_000
 LONGEST_RECORD = 1_000_000
 """Characters of the record's JSON; a page with more cannot be read by a person anyway."""
+
+
+PATIENCE = 20.0
+"""Seconds that a push waits for another with the same annotation store."""
 
 
 class RefusedTask(NamedTuple):
@@ -87,8 +94,8 @@ def push(
     where it ended.
 
     Raises:
-        ValueError: the plan cannot be pushed as it is, or the server lacks workspaces or
-            annotators (one error names all); nothing was sent.
+        ValueError: the plan cannot be pushed as it is, the server lacks workspaces or annotators
+            (one error names all), or another push goes on; nothing was sent.
         ConnectionError: the server went away; what arrived stays, and is not sent again.
     """
     prepared, refused = _checked(store, plan.tasks)
@@ -97,9 +104,24 @@ def push(
     check_account_names(plan.config.workspaces, what="workspace")
     groups = _grouped(prepared)
     settings = {place: _settings(plan, group) for place, group in groups.items()}
-    ids = workspace_ids(client, plan.config)
+    with _alone(store):
+        ids = workspace_ids(client, plan.config)
+        datasets, others = _fill(client, store, groups, settings, ids, progress)
+    return Pushed(datasets, refused + others)
+
+
+def _fill(
+    client: Client,
+    store: AnnotationStore,
+    groups: Mapping[tuple[str, str], list[_Prepared]],
+    settings: Mapping[tuple[str, str], DatasetSettings],
+    ids: Mapping[str, str],
+    progress: Callable[[int, int], None],
+) -> tuple[list[PushedDataset], list[RefusedTask]]:
+    """The datasets with their records on the server, and the tasks shown differently there."""
     datasets = []
-    done = 0
+    refused: list[RefusedTask] = []
+    done, total = 0, sum(map(len, groups.values()))
     for (workspace, name), group in groups.items():
         dataset_id, is_new = ensure_dataset(client, name, ids[workspace], settings[workspace, name])
         there = {} if is_new else _records_there(client, dataset_id)
@@ -110,14 +132,34 @@ def push(
         strange = {item.task_id for item in others}
         store.tasks.append(item.task for item in group if item.task.id not in strange)
         done += len(group) - len(missing)
-        progress(done, len(prepared))
+        progress(done, total)
         for batch in _batches(missing):
             _send(client, name, dataset_id, batch)
             done += len(batch)
-            progress(done, len(prepared))
+            progress(done, total)
         present = len(found) - len(others)
         datasets.append(PushedDataset(name, workspace, dataset_id, len(missing), present))
-    return Pushed(datasets, refused)
+    return datasets, refused
+
+
+@contextlib.contextmanager
+def _alone(store: AnnotationStore) -> Iterator[None]:
+    """No other push with this store goes on meanwhile."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with open(store.folder / ".push.lock", "a") as file:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise ValueError(
+                        f"another push with the annotations in '{store.folder}' has gone on for "
+                        f"{PATIENCE:g} s; push again when it is done"
+                    ) from None
+                time.sleep(0.1)
+        yield
 
 
 def _checked(

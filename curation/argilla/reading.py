@@ -38,6 +38,8 @@ class ServerRecord(NamedTuple):
     suggestions: int
     suggested_at: datetime | None
     """When the first of its suggestions was attached."""
+    complete: bool = False
+    """Whether the server counts it as complete, and so puts it before nobody any more."""
 
 
 class Sheet(NamedTuple):
@@ -61,7 +63,7 @@ def read_sheets(
     client: Client, tasks: Mapping[str, LabelTask], *, datasets: Collection[str] = ()
 ) -> Found:
     """The datasets that the tasks are in, and those named of which no task is known."""
-    workspaces = {item_id: name for name, item_id in client.workspaces().items()}
+    workspaces = client.workspace_names()
     wanted = dict.fromkeys((task.dataset, task.workspace) for task in tasks.values())
     unknown = set(datasets) - {task.dataset for task in tasks.values()}
     sheets = []
@@ -168,6 +170,7 @@ def _server_record(item: dict[str, Any], task_id: str, problem: str | None) -> S
         ],
         suggestions=len(suggestions),
         suggested_at=_earliest(moment(each["inserted_at"]) for each in suggestions),
+        complete=item["status"] == "completed",
     )
 
 

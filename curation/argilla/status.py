@@ -42,8 +42,8 @@ class AnnotatorStatus(NamedTuple):
     submitted: int
     drafts: int
     discarded: int
-    untouched: int
-    """Records without any answer of theirs; a complete one is no longer put before them."""
+    left: int
+    """Records that the server still puts before them: not complete, without an answer of theirs."""
     to_pull: int
     excluded: bool
 
@@ -55,11 +55,6 @@ class LabelStatus(NamedTuple):
     """The answers that each record lacks, by task id; complete records are not in it."""
     absent: list[tuple[str, str]]
     """Datasets, each with its workspace, that the store has tasks of and the server has not."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every record of the store has the answers it needs."""
-        return not self.needs_more and not self.absent
 
 
 def status(
@@ -78,16 +73,25 @@ def status(
     sheets = []
     annotators: list[AnnotatorStatus] = []
     needs_more: dict[str, int] = {}
+    teams = {
+        workspace_id: _team(client, workspace_id)
+        for workspace_id in dict.fromkeys(sheet.workspace_id for sheet in found.sheets)
+    }
     for sheet in found.sheets:
         rows = [row for record in sheet.records for row in take(sheet, record, people, stored)]
         lacking = _lacking(sheet, rows, stored, set(excluded))
         needs_more |= lacking
         known = sum(record.task_id in stored.tasks for record in sheet.records)
         sheets.append(_dataset_status(sheet, rows, known - len(lacking), lacking))
-        members = client.get(f"/workspaces/{sheet.workspace_id}/users")["items"]
-        team = [people[user["id"]] for user in members if user["role"] == "annotator"]
+        team = [people[user_id] for user_id in teams[sheet.workspace_id]]
         annotators += _annotators(sheet, rows, team, set(excluded))
     return LabelStatus(sheets, annotators, needs_more, found.absent)
+
+
+def _team(client: Client, workspace_id: str) -> list[str]:
+    """The user ids of the workspace's annotators."""
+    members = client.get(f"/workspaces/{workspace_id}/users")["items"]
+    return [user["id"] for user in members if user["role"] == "annotator"]
 
 
 def _lacking(
@@ -136,6 +140,7 @@ def _annotators(
     theirs: dict[str, list[Taken]] = {name: [] for name in team}
     for row in rows:
         theirs.setdefault(row.annotator, []).append(row)
+    pending = {record.task_id for record in sheet.records if not record.complete}
     for name in sorted(theirs):
         counts = _counts(theirs[name])
         touched = {row.task_id for row in theirs[name]}
@@ -146,7 +151,7 @@ def _annotators(
             submitted=counts["submitted"],
             drafts=counts["draft"],
             discarded=counts["discarded"],
-            untouched=len(sheet.records) - len(touched),
+            left=len(pending - touched) if name in team else 0,
             to_pull=counts["to_pull"],
             excluded=name in excluded,
         )

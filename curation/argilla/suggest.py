@@ -142,7 +142,7 @@ def suggestion_value(task: LabelTask, opinion: Opinion) -> tuple[Any, Any]:
 
 def _dataset_ids(client: Client) -> dict[tuple[str, str], str]:
     """The server's datasets by workspace and name."""
-    workspaces = {item_id: name for name, item_id in client.workspaces().items()}
+    workspaces = client.workspace_names()
     return {
         (workspaces[item["workspace_id"]], item["name"]): item["id"] for item in client.datasets()
     }

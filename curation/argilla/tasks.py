@@ -147,11 +147,10 @@ def check_people(config: LabelConfig) -> None:
                 "a record needs the answers of different people"
             )
     for name in config.workspaces:
-        if name == ADJUDICATION or name.startswith((f"{ADJUDICATION}-", FOLLOW_UP)):
+        if name.startswith((f"{ADJUDICATION}-", FOLLOW_UP)):
             raise ValueError(
-                f"label.workspaces.{name}: '{ADJUDICATION}' and names that begin with "
-                f"'{ADJUDICATION}-' or '{FOLLOW_UP}' are kept for what is asked later; give it "
-                "another name"
+                f"label.workspaces.{name}: names that begin with '{ADJUDICATION}-' or "
+                f"'{FOLLOW_UP}' are kept for one person's records; give it another name"
             )
     for (one, first), (other, second) in combinations(config.workspaces.items(), 2):
         both = sorted(set(first.annotators) & set(second.annotators))
@@ -221,7 +220,8 @@ def _gold_asks(
     return list(golden.values())
 
 
-def _plan(config: LabelConfig, sharing: Sharing, left_out: Counter[str]) -> LabelPlan:
+def plan_of(config: LabelConfig, sharing: Sharing, left_out: Counter[str]) -> LabelPlan:
+    """The plan that holds everything placed."""
     placed = list(sharing.placed())
     tasks = [task for task, _ in placed]
     return LabelPlan(

@@ -83,6 +83,7 @@ def test_an_annotators_browser_receives_nothing_hidden(
     while not page.finished:
         page.submit("1", "Enter")
     page.open(dataset_id(desk), status="submitted")
+    page.page.wait_for_load_state("networkidle")
     page.close()
 
     received = api_texts(archive)
@@ -146,7 +147,7 @@ def test_a_suggestion_appears_only_once_all_have_answered(
     assert suggested(ann)
     assert ann.chosen() == ["overall_tie"]
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.suggestions) == (2, 1)
+    assert (pulled.counts["NEW"], pulled.counts["SUGGESTION"]) == (2, 1)
     assert {judgement.mode for judgement in desk.store.judgements.read()} == {"blind"}
 
 

@@ -143,7 +143,7 @@ def test_discards_and_drafts_are_no_votes_and_a_draft_waits_for_its_author(
         if len(drafts) == 1:
             page.turn_page()
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.drafts, pulled.discarded) == (1, 2, 1)
+    assert (pulled.counts["NEW"], pulled.counts["DRAFT"], pulled.counts["DISCARDED"]) == (1, 2, 1)
     assert verdicts(desk) == said
 
     page.sign_out()
@@ -157,7 +157,7 @@ def test_discards_and_drafts_are_no_votes_and_a_draft_waits_for_its_author(
     assert page.finished
     assert verdicts(desk) == said | drafts
     pulled = pull(desk.client, desk.store)
-    assert (pulled.drafts, pulled.discarded) == (0, 1)
+    assert (pulled.counts["DRAFT"], pulled.counts["DISCARDED"]) == (0, 1)
 
 
 def test_an_answer_changed_on_the_page_supersedes_the_first(

@@ -9,10 +9,12 @@ import httpx
 import pytest
 import yaml
 
+from curation.argilla.client import Client
 from curation.argilla.server.background import start_background
 from curation.argilla.server.environment import ensure_environment
 from curation.argilla.server.home import running
 from schemas.annotations import AnnotationStore
+from schemas.labels import LabelTask
 from schemas.records import Judgement, Ranking
 from schemas.run_folder import RunFolder
 from tests.pairwright.conftest import Command
@@ -188,22 +190,93 @@ def test_disputed_pairs_go_to_the_adjudicator_whose_answer_wins(
     tasks = list(AnnotationStore(config.parent / "annotations").tasks.read())
     disputed = [task for task in tasks if task.purpose == "adjudication"]
     assert len(disputed) == sent["records"] == sent["added"]
-    assert {task.workspace for task in disputed} == {"adjudication"}
+    assert {task.workspace for task in disputed} == {"adjudication-judy"}
     assert all(task.dataset.endswith("-adjudication") for task in disputed)
 
 
-def test_a_follow_up_goes_to_people_who_have_not_seen_the_pair(
+def test_an_adjudicator_does_not_rule_on_a_dispute_of_her_own(
     config: Path, pairwright: Command
 ) -> None:
     answered(config, pairwright)
-    rooms = {"team": {"annotators": list(SCRIPTS)}, "fresh": {"annotators": ["dora", "emil"]}}
-    other = f"label.workspaces={json.dumps(rooms)}"
-    sent = result(pairwright("label", "push", config, other, "--next", "2", "--json"))
-    assert sent["added"] == 2
+    disputed = result(
+        pairwright("label", "adjudicate", config, "label.adjudicators=[judy]", "--json")
+    )
+    ann = f"label.adjudicators=[{SCRIPTS[0]}]"
+    sent = result(pairwright("label", "adjudicate", config, ann, "--json"))
     tasks = list(AnnotationStore(config.parent / "annotations").tasks.read())
-    following = [task for task in tasks if task.follows is not None]
-    assert [task.workspace for task in following] == ["fresh", "fresh"]
+    own = sum(SCRIPTS[0] in voters(config, task) for task in tasks if is_ruling(task))
+    assert sent["left_out"].get("OWN_DISPUTE", 0) == own > 0
+    assert sent["records"] + own == disputed["records"]
+
+
+def test_where_nothing_is_asked_no_accounts_are_made(config: Path, pairwright: Command) -> None:
+    name = f"judy-{config.parent.name}"
+    asked = ("label", "adjudicate", config, f"label.adjudicators=[{name}]")
+    sent = result(pairwright(*asked, "--json"))
+    assert (sent["records"], sent["accounts"], sent["page"]) == (0, {}, None)
+    told = pairwright(*asked).out
+    assert "annotators disagree on no pair" in " ".join(told.split())
+    assert "sign in" not in told
+    server = running()
+    assert server is not None
+    with Client(server.url, server.api_key) as client:
+        assert name not in client.users().values()
+
+
+def test_a_follow_up_goes_to_the_one_of_a_team_who_has_not_seen_the_pair(
+    config: Path, pairwright: Command
+) -> None:
+    votes = answered(config, pairwright)
+    sent = result(pairwright("label", "push", config, "--next", "2", "--json"))
+    assert (sent["added"], sent["left_out"]) == (2, {})
+    store = AnnotationStore(config.parent / "annotations")
+    following = [task for task in store.tasks.read() if task.follows is not None]
     assert {task.dataset.rpartition("-next-")[2] for task in following} == {"1"}
+    for task in following:
+        assert task.workspace.removeprefix("follow-up-") in set(SCRIPTS) - voters(config, task)
+    # The scripts find them, and then every pair of the two has three votes.
+    assert answered(config, pairwright) == votes + 2
+    for task in following:
+        assert voters(config, task) == set(SCRIPTS)
+
+    pairs = votes // 2
+    rest = result(pairwright("label", "push", config, "--next", "1000", "--json"))
+    assert (rest["added"], rest["left_out"]) == (pairs - 2, {"NOBODY_NEW": 2})
+    none = result(pairwright("label", "push", config, "--next", "5", "--json"))
+    assert (none["records"], none["left_out"]) == (0, {"NOBODY_NEW": pairs})
+
+
+def test_a_follow_up_reaches_people_on_a_foreign_server_who_have_accounts(
+    config: Path, pairwright: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(config, pairwright)
+    server = running()
+    assert server is not None
+    monkeypatch.setenv("ARGILLA_API_KEY", server.api_key)
+    foreign = ("label", "push", config, f"label.server={server.url}", "--next", "2", "--json")
+    name = f"newcomer-{config.parent.name}"
+    people = f"label.workspaces.team.annotators=[{name}, {', '.join(SCRIPTS)}]"
+    refused = pairwright(*foreign, people)
+    assert refused.code == 2
+    assert f"lacks annotator '{name}'" in refused.err
+    sent = result(pairwright(*foreign))
+    assert (sent["added"], sent["accounts"]) == (2, {})
+    with Client(server.url, server.api_key) as client:
+        assert {row["workspace"] for row in sent["workspaces"]} <= set(client.workspaces())
+        assert name not in client.users().values()
+
+
+def test_a_dataset_that_is_gone_from_the_server_is_named(config: Path, pairwright: Command) -> None:
+    result(pairwright("label", "push", config, "--json"))
+    assert result(pairwright("label", "status", config, "--json"))["absent"] == []
+    server = running()
+    assert server is not None
+    name = next(AnnotationStore(config.parent / "annotations").tasks.read()).dataset
+    with Client(server.url, server.api_key) as client:
+        (found,) = [one for one in client.datasets() if one["name"] == name]
+        client.delete(f"/datasets/{found['id']}")
+    status = result(pairwright("label", "status", config, "--json"))
+    assert status["absent"] == [{"dataset": name, "workspace": "team"}]
 
 
 def test_without_a_server_a_push_says_how_to_start_one(
@@ -215,12 +288,23 @@ def test_without_a_server_a_push_says_how_to_start_one(
     assert "pairwright label serve" in outcome.err
 
 
+def is_ruling(task: LabelTask) -> bool:
+    return task.purpose == "adjudication"
+
+
+def voters(config: Path, task: LabelTask) -> set[str]:
+    """Who has answered about the task's pair, in whatever dataset."""
+    judgements = AnnotationStore(config.parent / "annotations").judgements.read()
+    return {item.annotator.name for item in judgements if set(item.candidates) == set(task.shown)}
+
+
 def answered(config: Path, pairwright: Command, *overrides: str) -> int:
     """How many answers count, once the scripts have answered everything and it is pulled."""
-    from pairwright.labelling import answer_by_script, labelling_server
+    from pairwright.asking import labelling_server
     from pairwright.pipeline import Road
     from pairwright.progress import Silent
     from pairwright.road import open_plan
+    from pairwright.scripted import answer_by_script
 
     result(pairwright("label", "push", config, "--json"))
     road = Road(open_plan(config, (), run=None, limit=None), Silent())

@@ -77,6 +77,31 @@ def test_a_batch_that_was_tampered_with_is_refused(tmp_path):
         list(store.read())
 
 
+def test_a_batch_is_parsed_once_however_many_stores_are_opened(tmp_path, monkeypatch):
+    AnnotationStore(tmp_path).judgements.append([judgement("ann"), judgement("bob")])
+    first = list(AnnotationStore(tmp_path).judgements.read())
+    monkeypatch.setattr(pq, "read_table", lambda *_, **__: pytest.fail("read again"))
+    assert list(AnnotationStore(tmp_path).judgements.read()) == first
+
+
+def test_a_batch_that_is_changed_after_it_was_read_is_refused(tmp_path):
+    store = AnnotationStore(tmp_path).judgements
+    store.append([judgement("ann")])
+    assert len(list(store.read())) == 1
+    (batch,) = tmp_path.glob("judgements-*.parquet")
+    pq.write_table(to_table([judgement("eve")], Judgement), batch)
+    with pytest.raises(ValueError, match="was changed after it was written"):
+        list(AnnotationStore(tmp_path).judgements.read())
+
+
+def test_who_is_forgotten_after_being_read_is_read_no_more(tmp_path):
+    store = AnnotationStore(tmp_path)
+    store.judgements.append([judgement("ann"), judgement("bob")])
+    assert len(list(store.judgements.read())) == 2
+    AnnotationStore(tmp_path).forget_annotator("ann")
+    assert [item.annotator.name for item in store.judgements.read()] == ["bob"]
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), max_size=6))
 def test_whatever_comes_in_whatever_batches_is_kept_once_in_the_order_it_came(batches):

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from curation.argilla.accounts import ensure_annotators, workspace_ids
+from curation.argilla.accounts import ensure_annotators, ensure_workspaces, workspace_ids
 from curation.argilla.client import Client
 from schemas.configs import LabelConfig, WorkspaceConfig
 
@@ -85,6 +85,18 @@ def test_everybody_who_is_missing_is_in_one_error(client: Client) -> None:
     message = str(raised.value)
     assert all(name in message for name in (f"workspace '{other}'", "'ghost-1'", "'ghost-2'"))
     assert f"annotator '{here}'" not in message
+
+
+def test_workspaces_are_made_for_people_who_have_accounts_and_for_no_others(
+    client: Client,
+) -> None:
+    here, team, mine = fresh("here"), fresh("team"), fresh("follow-up")
+    ensure_annotators(client, config(**{team: (here,)}))
+    with pytest.raises(ValueError, match="lacks annotator 'ghost-1', annotator 'ghost-2'"):
+        ensure_workspaces(client, config(**{mine: (here, "ghost-1", "ghost-2")}))
+    assert mine not in client.workspaces()
+    ensure_workspaces(client, config(**{mine: (here,)}))
+    assert set(workspace_ids(client, config(**{mine: (here,)}))) == {mine}
 
 
 def test_an_annotator_outside_the_workspace_is_missing(client: Client) -> None:

@@ -74,7 +74,8 @@ def test_a_ranking_left_half_done_places_nothing(argilla_server: Any, tmp_path: 
     body = {"items": [{"record_id": record_id, "status": "draft", "values": values}]}
     (answer,) = desk.clients["ann"].post("/me/responses/bulk", body)["items"]
     assert answer["error"] is None
-    assert (pull(desk.client, desk.store).drafts, list(desk.store.judgements.read())) == (1, [])
+    assert pull(desk.client, desk.store).counts == {"DRAFT": 1}
+    assert list(desk.store.judgements.read()) == []
 
 
 @pytest.mark.parametrize("name", ["org/RM 8B (v1)", "-rm", "奖励", "n" * 300])
@@ -95,6 +96,6 @@ def test_raw_rewards_of_a_machine_of_any_name_are_taken_as_a_suggestion(
     assert (suggestion["value"], suggestion["score"]) == ("b", 1.0)
     # And a suggestion is nobody's vote.
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.suggestions) == (2, 1)
+    assert pulled.counts == {"NEW": 2, "SUGGESTION": 1}
     votes = votes_of(counted_judgements(desk.store.judgements.read()).kept)
     assert len(votes) == 2

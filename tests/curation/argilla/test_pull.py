@@ -45,7 +45,7 @@ def test_each_persons_choice_comes_back_as_the_text_chosen(desk):
         desk.answer("ann", task, side(task, good(task)))
         desk.answer("bob", task, "tie")
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.warnings()) == (8, [])
+    assert (pulled.counts, pulled.warnings()) == ({"NEW": 8}, [])
     names = {desk.people["ann"]: "good", desk.people["bob"]: "tie"}
     texts = {c.text_id: c.completion.text for task in tasks for c in task.candidates}
     votes = votes_of(counted_judgements(stored(desk)).kept)
@@ -64,7 +64,7 @@ def test_a_second_pull_adds_nothing(desk):
     before = desk.store.judgements.digest()
     desk.answer("ann", tasks[0], "a", strength=2, reason="clear")
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.changed, pulled.unchanged) == (0, 0, 1)
+    assert pulled.counts == {"UNCHANGED": 1}
     assert desk.store.judgements.digest() == before
 
 
@@ -74,7 +74,7 @@ def test_a_changed_answer_supersedes_and_the_first_is_kept(desk):
     pull(desk.client, desk.store)
     desk.answer("ann", tasks[0], "b", reason="looked again")
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.changed) == (0, 1)
+    assert pulled.counts == {"CHANGED": 1}
     assert [(item.ranks, item.revision) for item in stored(desk)] == [((1, 2), 0), ((2, 1), 1)]
     counted = counted_judgements(stored(desk))
     assert [item.ranks for item in counted.kept] == [(2, 1)]
@@ -88,8 +88,7 @@ def test_drafts_discards_and_suggestions_are_counted_and_never_votes(desk):
     desk.answer("ann", tasks[1], "tie")
     desk.suggest(tasks[2], "a")
     pulled = pull(desk.client, desk.store)
-    counts = (pulled.new, pulled.drafts, pulled.discarded, pulled.suggestions)
-    assert counts == (1, 1, 1, 1)
+    assert pulled.counts == {"NEW": 1, "DRAFT": 1, "DISCARDED": 1, "SUGGESTION": 1}
     assert len(stored(desk)) == 1
 
 
@@ -99,12 +98,12 @@ def test_an_answer_that_is_taken_back_counts_no_more_until_it_is_given_again(des
     desk.answer("ann", tasks[0], "a")
     pull(desk.client, desk.store)
     desk.answer("ann", tasks[0], "a", status=status)
-    assert pull(desk.client, desk.store).retracted == 1
+    assert pull(desk.client, desk.store).counts["RETRACTED"] == 1
     counted = counted_judgements(stored(desk))
     assert (counted.kept, counted.left_out) == ([], {"SUPERSEDED": 1, status.upper(): 1})
-    assert pull(desk.client, desk.store).retracted == 0
+    assert pull(desk.client, desk.store).counts["RETRACTED"] == 0
     desk.answer("ann", tasks[0], "a")
-    assert pull(desk.client, desk.store).changed == 1
+    assert pull(desk.client, desk.store).counts["CHANGED"] == 1
     assert [item.revision for item in counted_judgements(stored(desk)).kept] == [2]
 
 
@@ -112,7 +111,7 @@ def test_a_criterion_is_kept_apart(argilla_server, tmp_path):
     desk = Desk(argilla_server.url, argilla_server.api_key, tmp_path, criteria=("Is it true?",))
     (task, *_) = desk.push(ITEMS)
     desk.answer("ann", task, "a", is_it_true="both_bad")
-    assert pull(desk.client, desk.store).new == 1
+    assert pull(desk.client, desk.store).counts["NEW"] == 1
     (overall,) = counted_judgements(stored(desk)).kept
     (truth,) = counted_judgements(stored(desk), question="is_it_true").kept
     assert (overall.ranks, truth.ranks, truth.both_bad) == ((1, 2), (1, 1), True)
@@ -132,7 +131,7 @@ def test_ranks_and_ties_of_a_ranking_are_kept(argilla_server, tmp_path):
     body["items"][0]["values"] = {"overall": {"value": list(reversed(said))}}
     (result,) = desk.clients["ann"].post("/me/responses/bulk", body)["items"]
     assert result["error"] is None
-    assert pull(desk.client, desk.store).new == 1
+    assert pull(desk.client, desk.store).counts["NEW"] == 1
     (judgement,) = stored(desk)
     texts = [candidate.completion.text for candidate in task.candidates]
     assert dict(zip(texts, judgement.ranks, strict=True)) == {
@@ -154,7 +153,7 @@ def test_only_answers_given_or_changed_after_a_suggestion_are_assisted(desk):
     desk.answer("ann", second, "b")
     desk.answer("bob", third, "a")
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.changed, pulled.unchanged) == (2, 1, 1)
+    assert pulled.counts == {"NEW": 2, "CHANGED": 1, "UNCHANGED": 1, "SUGGESTION": 3}
     counted = counted_judgements(stored(desk))
     blind = {(item.annotator.name, item.task_id) for item in counted.kept}
     assert blind == {(desk.people["ann"], first.id), (desk.people["bob"], first.id)}
@@ -167,7 +166,7 @@ def test_the_same_answer_sent_again_under_a_suggestion_stays_blind(desk):
     pull(desk.client, desk.store)
     desk.suggest(task, "a")
     desk.answer("ann", task, "a")
-    assert pull(desk.client, desk.store).unchanged == 1
+    assert pull(desk.client, desk.store).counts["UNCHANGED"] == 1
     assert [item.mode for item in stored(desk)] == ["blind"]
 
 
@@ -211,7 +210,7 @@ def test_a_person_keeps_the_name_that_their_stored_answers_have(desk):
     desk.client.patch(f"/users/{desk.user_ids['ann']}", {"username": f"anna-{desk.mark}"})
     desk.answer("ann", tasks[1], "a")
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.unchanged, pulled.missing) == (1, 1, [])
+    assert (pulled.counts, pulled.missing) == ({"NEW": 1, "UNCHANGED": 1}, [])
     assert {item.annotator.name for item in stored(desk)} == {desk.people["ann"]}
 
 
@@ -235,7 +234,7 @@ def test_a_pull_of_some_datasets_leaves_the_others_alone(argilla_server, tmp_pat
         (task, *_) = desk.push(ITEMS)
         desk.answer("ann", task, "a")
     one = [f"prefs-{first.mark}"]
-    assert pull(first.client, first.store, datasets=one).new == 1
+    assert pull(first.client, first.store, datasets=one).counts["NEW"] == 1
     first.delete_person("ann")
     second.delete_person("ann")
     pulled = pull(first.client, first.store, datasets=one)
@@ -282,7 +281,7 @@ def test_forgotten_people_and_prompts_are_not_pulled_again(desk):
     desk.store.forget_annotator(desk.people["ann"])
     desk.store.forget_prompt(tasks[0].prompt.id)
     pulled = pull(desk.client, desk.store)
-    assert (pulled.new, pulled.forgotten, pulled.unchanged) == (0, 5, 3)
+    assert pulled.counts == {"FORGOTTEN": 5, "UNCHANGED": 3}
     assert pulled.missing == []
     assert pulled.unknown_tasks == []
     assert {item.annotator.name for item in stored(desk)} == {desk.people["bob"]}

@@ -1,5 +1,6 @@
 """Records reach the server once each, whatever happens on the way, and show what was planned."""
 
+import fcntl
 import json
 import os
 import signal
@@ -17,10 +18,12 @@ import httpx
 import pytest
 
 from curation.argilla import push as push_module
+from curation.argilla.accounts import ensure_workspaces
 from curation.argilla.client import Client
+from curation.argilla.follow_ups import follow_up_tasks
 from curation.argilla.push import push
 from curation.argilla.settings import FIELD, record_fields, shown_texts
-from curation.argilla.tasks import LabelPlan, follow_up_tasks, plan_tasks
+from curation.argilla.tasks import LabelPlan, plan_tasks
 from schemas.annotations import AnnotationStore
 from schemas.configs import GoldConfig
 from schemas.labels import LabelTask
@@ -171,23 +174,29 @@ def test_annotators_see_the_records_of_their_workspace_alone(
         two.clients["bob"].post(f"/me/datasets/{one.dataset_id}/records/search", {})
 
 
-def test_a_follow_up_becomes_a_dataset_of_its_own(desk: Desk) -> None:
+def test_a_follow_up_reaches_one_person_alone(desk: Desk) -> None:
     desk.push(pairs(2))
     prompt, (first, second) = pairs(1)[0]
+    left, right = sorted((first.text_id, second.text_id))
     plan = follow_up_tasks(
         desk.config,
         [(prompt, first, second)],
-        {},
-        desk.store.tasks.read(),
+        {(prompt.id, left, right): {desk.people["ann"]}},
+        list(desk.store.tasks.read()),
         seed=0,
-        purpose="adjudication",
-        suffix="adjudication",
+        number=1,
     )
+    with pytest.raises(ValueError, match=f"lacks workspace 'follow-up-{desk.people['bob']}'"):
+        push(desk.client, desk.store, plan)
+    ensure_workspaces(desk.client, plan.config)
     (made,) = push(desk.client, desk.store, plan).datasets
-    assert (made.dataset, made.added) == (f"prefs-{desk.mark}-adjudication", 1)
+    assert (made.dataset, made.added) == (f"prefs-{desk.mark}-next-1", 1)
+    assert made.workspace == f"follow-up-{desk.people['bob']}"
     settings = desk.client.get(f"/datasets/{made.id}")
     assert settings["distribution"]["min_submitted"] == 1
     assert len(desk.records()) == 2
+    seen = {who: {one["name"] for one in desk.clients[who].datasets()} for who in desk.people}
+    assert seen["bob"] - seen["ann"] == {made.dataset}
 
 
 def test_rankings_of_each_size_are_datasets_of_their_own(desk: Desk) -> None:
@@ -255,30 +264,43 @@ def test_a_batch_whose_answer_was_lost_is_sent_again_without_a_record_twice(
     assert desk.client.get(f"/datasets/{desk.dataset_id}/records")["total"] == 12
 
 
-def test_two_pushes_at_once_add_each_record_once(
-    desk: Desk, argilla_server: Any, monkeypatch: Any
+def test_two_first_pushes_at_once_from_two_machines_add_each_record_once(
+    desk: Desk, argilla_server: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    api_key = argilla_server.api_key
     monkeypatch.setattr(push_module, "BATCH_RECORDS", 3)
-    push(desk.client, desk.store, planned(desk, pairs(1)))
     plan = planned(desk, pairs(30))
     failures: list[BaseException] = []
 
-    def run(tasks: list[LabelTask]) -> None:
+    def run(tasks: list[LabelTask], folder: Path) -> None:
         try:
-            client = Client(desk.client.url, api_key)
-            push(client, desk.store, plan._replace(tasks=tasks))
+            with Client(desk.client.url, argilla_server.api_key) as client:
+                push(client, AnnotationStore(folder), plan._replace(tasks=tasks))
         except BaseException as error:
             failures.append(error)
 
     # Each begins at another end, so that they meet in the middle of batches.
-    both = [threading.Thread(target=run, args=(tasks,)) for tasks in (plan.tasks, plan.tasks[::-1])]
+    both = [
+        threading.Thread(target=run, args=(tasks, tmp_path / name))
+        for tasks, name in ((plan.tasks, "here"), (plan.tasks[::-1], "there"))
+    ]
     for thread in both:
         thread.start()
     for thread in both:
         thread.join()
     assert failures == []
     assert desk.client.get(f"/datasets/{desk.dataset_id}/records")["total"] == 30
+
+
+def test_a_push_waits_for_another_with_the_same_store_and_then_says_so(
+    desk: Desk, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(push_module, "PATIENCE", 0.3)
+    desk.store.folder.mkdir(parents=True, exist_ok=True)
+    with open(desk.store.folder / ".push.lock", "a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"another push .* push again when it is done"):
+            push(desk.client, desk.store, planned(desk, pairs(1)))
+    assert push(desk.client, desk.store, planned(desk, pairs(1))).added == 1
 
 
 PUSHER = """

@@ -98,7 +98,7 @@ def test_every_record_is_answered_by_each_script_as_declared(desk):
     tasks = {task.id: task for task in desk.push(pairs)}
     done = answer_all(desk.client, scripts(desk), judge, seed=0)
     assert done == [Answered(name, 40, 0) for name in desk.people.values()]
-    assert pull(desk.client, desk.store).new == 120
+    assert pull(desk.client, desk.store).counts["NEW"] == 120
     hits = dict.fromkeys(desk.people.values(), 0)
     for judgement in desk.store.judgements.read():
         hits[judgement.annotator.name] += judgement.ranks == right(tasks[str(judgement.task_id)])
@@ -136,7 +136,7 @@ def test_scripts_leave_datasets_alone_that_are_not_named(argilla_server, tmp_pat
     names = [f"prefs-{one.mark}"]
     done = answer_all(one.client, scripts(one), judge, seed=0, datasets=names)
     assert [each.submitted for each in done] == [1, 1, 1]
-    assert pull(two.client, two.store).new == 0
+    assert pull(two.client, two.store).counts["NEW"] == 0
 
 
 def test_what_a_script_cannot_judge_it_discards_once(desk):

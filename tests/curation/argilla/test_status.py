@@ -44,7 +44,6 @@ def test_a_discarded_answer_does_not_complete_a_record(desk):
             unreadable=0,
         )
     ]
-    assert not found.complete
 
 
 def test_each_annotator_has_a_row_also_who_did_nothing(desk):
@@ -56,24 +55,41 @@ def test_each_annotator_has_a_row_also_who_did_nothing(desk):
     desk.answer("ann", tasks[2], "b")
     rows = {row.annotator: row for row in status(desk.client, desk.store).annotators}
     figures = {
-        short: (row.submitted, row.drafts, row.discarded, row.untouched, row.to_pull)
+        short: (row.submitted, row.drafts, row.discarded, row.left, row.to_pull)
         for short, name in desk.people.items()
         for row in [rows[name]]
     }
     assert figures == {"ann": (2, 1, 0, 0, 1), "bob": (0, 0, 1, 2, 0), "cem": (0, 0, 0, 3, 0)}
 
 
+def test_a_complete_record_is_left_to_nobody(argilla_server, tmp_path):
+    people = ("ann", "bob", "cem")
+    desk = Desk(argilla_server.url, argilla_server.api_key, tmp_path, people, overlap=2)
+    tasks = desk.push(ITEMS)
+    for task in tasks:
+        desk.answer("ann", task, "a")
+    rows = status(desk.client, desk.store).annotators
+    assert [(row.annotator, row.left) for row in rows] == [
+        (desk.people["ann"], 0),
+        (desk.people["bob"], 3),
+        (desk.people["cem"], 3),
+    ]
+    for task in tasks:
+        desk.answer("bob", task, "a")
+    assert [row.left for row in status(desk.client, desk.store).annotators] == [0, 0, 0]
+
+
 def test_an_excluded_persons_answers_do_not_complete_a_record(desk):
     (task, *_) = desk.push(ITEMS[:1])
     for who in ("ann", "bob", "cem"):
         desk.answer(who, task, "a")
-    assert status(desk.client, desk.store).complete
+    assert status(desk.client, desk.store).needs_more == {}
     desk.store.decide(desk.people["cem"], "exclude", "always A")
     found = status(desk.client, desk.store)
     assert found.needs_more == {task.id: 1}
     assert [row.annotator for row in found.annotators if row.excluded] == [desk.people["cem"]]
     desk.store.decide(desk.people["cem"], "include", "a mistake")
-    assert status(desk.client, desk.store).complete
+    assert status(desk.client, desk.store).needs_more == {}
 
 
 def test_an_answer_that_the_server_lost_still_completes_its_record(desk):
@@ -83,7 +99,7 @@ def test_an_answer_that_the_server_lost_still_completes_its_record(desk):
     pull(desk.client, desk.store)
     desk.delete_person("cem")
     found = status(desk.client, desk.store)
-    assert found.complete
+    assert found.needs_more == {}
     assert [row.submitted for row in found.datasets] == [2]
 
 
@@ -104,4 +120,4 @@ def test_a_dataset_that_the_server_has_not_is_named_and_nothing_is_complete(desk
     desk.client.delete(f"/datasets/{desk.dataset_id}")
     found = status(desk.client, desk.store)
     assert found.absent == [(f"prefs-{desk.mark}", f"desk-{desk.mark}")]
-    assert not found.complete
+    assert (found.datasets, found.needs_more) == ([], {})

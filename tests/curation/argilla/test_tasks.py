@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.argilla.sharing import gold_count
-from curation.argilla.tasks import LabelPlan, follow_up_tasks, plan_tasks
+from curation.argilla.tasks import LabelPlan, check_people, plan_tasks
 from schemas.configs import GoldConfig, LabelConfig, WorkspaceConfig
 from schemas.labels import LabelTask
 from schemas.records import Candidate, Completion, Message, Origin, PreferencePair, Prompt
@@ -269,58 +269,6 @@ def test_an_empty_input_gives_an_empty_plan() -> None:
     assert (made.tasks, made.judgements, made.hours) == ([], 0, 0)
 
 
-def follow(
-    given_config: LabelConfig,
-    items: Sequence[Item],
-    answered: dict[int, set[str]],
-    stored: Sequence[LabelTask] = (),
-    **keys: Any,
-) -> LabelPlan:
-    chosen = [(prompt, first, second) for prompt, (first, second) in items]
-    by = {}
-    for number, names in answered.items():
-        prompt, candidates = items[number]
-        left, right = sorted(candidate.text_id for candidate in candidates)
-        by[prompt.id, left, right] = names
-    arguments = {"seed": 0, "purpose": "label", "suffix": "next-1", **keys}
-    return follow_up_tasks(given_config, chosen, by, stored, **arguments)
-
-
-def test_a_follow_up_goes_to_people_who_have_not_seen_the_pair() -> None:
-    asked = config(groups=2)
-    made = follow(asked, pairs(4), {0: {"p0-1"}, 1: {"p1-0"}, 2: {"p0-0", "p1-2"}})
-    where = {task.prompt.messages[0].content: task.workspace for task in made.tasks}
-    assert where["q0"] == "w1"
-    assert where["q1"] == "w0"
-    assert "q2" not in where
-    assert made.left_out == Counter(NOBODY_NEW=1)
-
-
-def test_a_follow_up_is_another_dataset_that_names_the_first() -> None:
-    first = plan(config(), pairs(3))
-    made = follow(
-        config(), pairs(3), {}, first.tasks, purpose="adjudication", suffix="adjudication"
-    )
-    assert {task.dataset for task in made.tasks} == {"tone-v1-adjudication"}
-    assert {task.follows for task in made.tasks} == {"tone-v1"}
-    assert {(task.purpose, task.overlap, task.kind) for task in made.tasks} == {
-        ("adjudication", 1, "pairwise")
-    }
-    assert not {task.id for task in made.tasks} & {task.id for task in first.tasks}
-    assert abs(2 * first_shown_first(made.tasks) - 3) <= 1
-    assert (
-        follow(
-            config(),
-            pairs(3),
-            {},
-            [*first.tasks, *made.tasks],
-            purpose="adjudication",
-            suffix="adjudication",
-        ).new
-        == []
-    )
-
-
 @pytest.mark.parametrize("overlap", [1, 3])
 def test_another_overlap_for_records_that_are_there_is_refused(overlap: int) -> None:
     # The server's dataset keeps the first, so fewer answers than wanted would look complete.
@@ -328,3 +276,34 @@ def test_another_overlap_for_records_that_are_there_is_refused(overlap: int) -> 
     stored = plan(config(overlap=2), items).tasks
     with pytest.raises(ValueError, match=rf"label.overlap is {overlap}, but .* with 2 answers"):
         plan(config(overlap=overlap), items, stored=stored)
+
+
+def people(*names: str, quota: int | None = None) -> WorkspaceConfig:
+    return WorkspaceConfig(annotators=names, quota=quota)
+
+
+@pytest.mark.parametrize(
+    ("workspaces", "adjudicators", "told"),
+    [
+        ({"a": people("ann", "ann")}, (), "label.workspaces.a names 'ann' more than once"),
+        ({"a": people("ann")}, ("judy", "judy"), "label.adjudicators names 'judy' more than once"),
+        (
+            {"a": people("ann", "bob", quota=5), "b": people("ann")},
+            (),
+            "'ann' is in label.workspaces.a and in b, so a quota cannot hold",
+        ),
+        ({"follow-up-ann": people("ann")}, (), "give it another name"),
+        ({"adjudication-2": people("ann")}, (), "give it another name"),
+    ],
+)
+def test_people_who_are_named_so_that_a_promise_breaks_are_refused(
+    workspaces: dict[str, WorkspaceConfig], adjudicators: tuple[str, ...], told: str
+) -> None:
+    asked = LabelConfig(dataset="d", workspaces=workspaces, adjudicators=adjudicators, overlap=1)
+    with pytest.raises(ValueError, match=told):
+        plan(asked, pairs(1))
+
+
+def test_one_person_may_be_in_two_workspaces_without_a_quota() -> None:
+    rooms = {"a": people("ann", "bob"), "b": people("ann")}
+    check_people(LabelConfig(dataset="d", workspaces=rooms, adjudicators=("ann",)))
