@@ -142,7 +142,7 @@ def _import_heavy() -> None:
     import transformers.models.llama.modeling_llama  # noqa: F401
     import trl  # noqa: F401
 
-    import dpo.trl_adapters  # noqa: F401
+    import dpo.trl_adapters.pairs  # noqa: F401
     import pairwright.road  # noqa: F401
 
 

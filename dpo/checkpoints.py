@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from dpo.step_log import StepLog
 from schemas.run_folder import write_atomic
@@ -11,7 +12,7 @@ from schemas.run_folder import write_atomic
 _SEAL = "sealed.json"
 
 
-def prepare_folder(out: Path, log: StepLog, identity: str) -> str | None:
+def prepare_folder(out: Path, log: StepLog[Any], identity: str) -> str | None:
     """The checkpoint to go on from; what another training left in the folder is removed."""
     out.mkdir(parents=True, exist_ok=True)
     checkpoints, marker = out / "checkpoints", out / "training.json"

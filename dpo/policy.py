@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,17 +115,23 @@ def check_vocabulary(tokenizer: Any, reference: ModelConfig) -> None:
         )
 
 
-def save_policy(trainer: Any, folder: Path, model: ModelConfig, first: bool) -> None:
-    """Put the policy in its folder whole or not at all."""
+def save_policy(
+    write: Callable[[str], object], folder: Path, model: ModelConfig, first: bool
+) -> None:
+    """Put what `write` saves, and the model's tokenizer, in the folder whole or not at all.
+
+    Every process calls it; `write` is given a folder and saves the weights, in the first alone.
+    """
     from transformers import AutoTokenizer
 
     unfinished = folder.with_name(f".{folder.name}.tmp")
     if first:
         shutil.rmtree(unfinished, ignore_errors=True)
-    trainer.save_model(str(unfinished))
+    write(str(unfinished))
     if not first:
         return
-    (unfinished / "training_args.bin").unlink()  # a pickle; the config is in the manifest
+    # A pickle; the config is in the manifest.
+    (unfinished / "training_args.bin").unlink(missing_ok=True)
     _sort_targets(unfinished / "adapter_config.json")
     # The model's own tokenizer, without the pinned date that we render with.
     tokenizer = AutoTokenizer.from_pretrained(model_folder(model), revision=model.revision)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,13 +32,27 @@ class StepRecord(Record):
     """In the order of the epoch's shuffle, however many processes shared them."""
 
 
-class StepLog:
+class Step(Protocol):
+    """A record of an optimiser step."""
+
+    @property
+    def step(self) -> int: ...
+    def model_dump_json(self) -> str: ...
+    @classmethod
+    def model_validate_json(cls, json_data: bytes) -> Self: ...
+
+
+S = TypeVar("S", bound=Step)
+
+
+class StepLog(Generic[S]):
     """An append-only file with one JSON line a step; a last line cut off by a kill is no step."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, record: type[S]) -> None:
         self.path = path
+        self._record = record
 
-    def read(self) -> list[StepRecord]:
+    def read(self) -> list[S]:
         """The whole lines, in order; none where there is no file.
 
         Raises:
@@ -50,7 +65,7 @@ class StepLog:
         records = []
         for number, line in enumerate(lines, start=1):
             try:
-                records.append(StepRecord.model_validate_json(line))
+                records.append(self._record.model_validate_json(line))
             except ValidationError as error:
                 raise ValueError(
                     f"'{self.path}', line {number} is no step record ({first_error(error)}); "
@@ -73,7 +88,7 @@ class StepLog:
         data = "".join(record.model_dump_json() + "\n" for record in kept)
         write_atomic(self.path, data.encode())
 
-    def append(self, record: StepRecord) -> None:
+    def append(self, record: S) -> None:
         with open(self.path, "ab") as file:
             file.write(record.model_dump_json().encode() + b"\n")
 

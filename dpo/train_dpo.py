@@ -17,13 +17,13 @@ each process has its own.
 """
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from curation.models import device_of, load_chat, weights_hash
 from dpo.checkpoints import prepare_folder, seal, step_of
+from dpo.launch import check_processes
 from dpo.policy import (
     bf16_ties,
     check_vocabulary,
@@ -70,7 +70,7 @@ def check_trainer(trainer: Mapping[str, Any], model: ModelConfig) -> None:
     Raises:
         ValueError: it does not; one sentence that names the key and, for a typo, the nearest.
     """
-    from dpo.trainer_args import check_trainer_keys, trainer_args
+    from dpo.dpo_args import check_trainer_keys, trainer_args
 
     check_trainer_keys(trainer)
     cpu = device_of(model).type == "cpu"
@@ -99,8 +99,8 @@ def train_dpo(
     from accelerate.utils import broadcast_object_list
 
     from curation.formats.trl import read_dataset
-    from dpo.trainer_args import check_trainer_keys, loss_types, trainer_args
-    from dpo.trl_adapters import PairTrainer
+    from dpo.dpo_args import check_trainer_keys, loss_types, trainer_args
+    from dpo.trl_adapters.pairs import PairTrainer
 
     check_trainer_keys(config.trainer)
     cpu = device_of(model).type == "cpu"
@@ -117,12 +117,7 @@ def train_dpo(
         )
 
     args = make_args(bf16=not cpu and gpu_has_bf16())
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if args.world_size != launched:
-        raise ValueError(
-            f"the launcher started {launched} processes but {args.world_size} joined; start with "
-            "torchrun, `accelerate launch --cpu` leaves each process alone"
-        )
+    check_processes(args.world_size)
     first = args.process_index == 0
     wait = args.distributed_state.wait_for_everyone
     notes: list[str] = []
@@ -183,7 +178,7 @@ def train_dpo(
         [start, key, seed, precision, device, args.world_size],
         config.model_dump(mode="json"),
     )
-    log = StepLog(out / "steps.jsonl")
+    log = StepLog(out / "steps.jsonl", StepRecord)
     resume_from = prepare_folder(out, log, identity) if first else None
     (resume_from,) = broadcast_object_list([resume_from])
 
@@ -229,7 +224,7 @@ def train_dpo(
 
     outcome = trainer.train(resume_from_checkpoint=resume_from)
     folder = out / "policy"
-    save_policy(trainer, folder, model, first)
+    save_policy(trainer.save_model, folder, model, first)
     wait()
 
     steps = log.read()
@@ -289,7 +284,7 @@ def _confidence(pairs: Sequence[PairTokens], config: DpoConfig) -> Confidence:
     Raises:
         ValueError: it is asked for, there is some, and the loss cannot take it in.
     """
-    from dpo.trainer_args import loss_types
+    from dpo.dpo_args import loss_types
 
     have = sum(pair.has_confidence for pair in pairs)
     used = config.confidence and have > 0

@@ -116,7 +116,7 @@ def token_laws(plan: Plan, opinions: Opinions) -> Iterator[Law]:
     from curation.formats.trl import read_dataset
     from curation.models import load_chat
     from dpo.tokens import tokenise_pairs
-    from dpo.trl_adapters import PairCollator
+    from dpo.trl_adapters.pairs import PairCollator
 
     chat = load_chat(plan.config.model)
     rows = read_dataset(plan.run.stage("export").folder)["train"]

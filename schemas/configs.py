@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -74,7 +74,31 @@ class SamplingConfig(Section):
     max_new_tokens: int = Field(default=256, ge=1)
 
 
+class EndpointConfig(Section):
+    """A server that speaks OpenAI's chat completions: vLLM, llama.cpp, a hosted model."""
+
+    base_url: str
+    """Up to and with `/v1`."""
+    model: str
+    """What the server calls the model."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; a server without keys needs none."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests in flight."""
+    requests_a_minute: float | None = Field(default=None, gt=0)
+    retries: int = Field(default=5, ge=0)
+    """Of a request that was refused for its rate, timed out or met a failing server."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds a request may take."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Budget: tokens, prompt and completion, after which no further request is sent."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further keys of the request's body, as this server takes them."""
+
+
 class GenerateConfig(SamplingConfig):
+    endpoint: EndpointConfig | None = None
+    """Sample from a server instead of loading `model`; its template then renders there."""
     n: int = Field(default=4, ge=1)
     """Samples a prompt."""
     batch_size: int = Field(default=16, ge=1)
@@ -95,10 +119,18 @@ class RewardConfig(Section):
 
 
 class RankConfig(Section):
-    rewards: tuple[RewardConfig, ...] = Field(min_length=1)
+    rewards: tuple[RewardConfig, ...] = ()
     """Summed by weight."""
+    judge: RewardConfig | None = None
+    """In place of rewards: what compares answers, such as `curation.judges:PairwiseJudge`."""
     abstain: Literal["renormalise", "abstain"] = "renormalise"
     """When a reward abstains: weigh the others up, or abstain in all."""
+
+    @model_validator(mode="after")
+    def _rewards_or_judge(self) -> Self:
+        if bool(self.rewards) == (self.judge is not None):
+            raise ValueError("expected either rewards or a judge")
+        return self
 
 
 class GoldConfig(Section):
@@ -220,6 +252,143 @@ class DpoConfig(Section):
     """TRL's own DPOConfig keys, checked against TRL's class before weights load."""
 
 
+class ConversationSource(Section):
+    """Where SFT rows come from: a JSONL, Parquet or CSV file, or a `datasets` name or folder; a row
+    holds messages, or prompt and completion."""
+
+    path: str
+    split: str = "train"
+    """For a `datasets` name or folder."""
+    limit: int | None = Field(default=None, ge=1)
+
+
+ConversationSources = Annotated[
+    tuple[ConversationSource, ...], BeforeValidator(_one_source_is_a_list)
+]
+
+
+class SftConfig(Section):
+    """Fine-tuning before all else: what it makes is the SFT model of the later stages."""
+
+    data: Annotated[ConversationSources, Field(min_length=1)]
+    lora: LoraConfig | None = LoraConfig()
+    """null trains all weights. An adapter is merged, so that the later stages find one model."""
+    max_length: int = Field(default=1024, ge=2)
+    test_share: float = Field(default=0.05, ge=0, lt=1)
+    """Share of conversations held out, to measure the loss on."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """TRL's own SFTConfig keys, such as packing."""
+
+
+class RewardModelConfig(Section):
+    """A reward model trained on the run's pairs."""
+
+    base: str | None = None
+    """The model it starts from, a folder or hub name; default: the SFT model."""
+    lora: LoraConfig | None = LoraConfig()
+    """null trains all weights. An adapter is merged into the model that is saved."""
+    confidence: bool = True
+    """Let each pair's p_chosen and weight enter the loss."""
+    margin: float = Field(default=0.0, ge=0)
+    """How much of each pair's margin the difference of rewards has to exceed; 0: none."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """TRL's own RewardConfig keys."""
+
+
+class WatchConfig(Section):
+    """What is looked at while a policy trains online, and when that ends the training."""
+
+    rewards: tuple[RewardConfig, ...] = ()
+    """Held-out rewards: they score every rollout and train nothing."""
+    every: int = Field(default=0, ge=0)
+    """Answer held-out prompts every so many steps; 0: never."""
+    prompts: int = Field(default=16, ge=1)
+    """How many of `evaluate.prompts` are answered then."""
+    window: int = Field(default=8, ge=2)
+    """Steps at the start and at the end that alarms compare."""
+    stop_kl: float | None = Field(default=None, gt=0)
+    """End the training when a step's mean KL to the SFT model, nats a token, is above it."""
+    stop_on_drop: bool = False
+    """End the training once the held-out reward has clearly fallen while the reward rose."""
+
+
+class OnlineConfig(Section):
+    """What GRPO and PPO have in common."""
+
+    lora: LoraConfig | None = LoraConfig()
+    """null trains all weights."""
+    rewards: tuple[RewardConfig, ...] = ()
+    """Default: the rewards that rank."""
+    abstain: Literal["renormalise", "abstain"] | None = None
+    """When a reward abstains; default: as in `rank`."""
+    watch: WatchConfig = WatchConfig()
+
+
+class GrpoConfig(OnlineConfig):
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """TRL's own GRPOConfig keys: num_generations, temperature, max_completion_length, beta ..."""
+
+
+class PpoConfig(OnlineConfig, SamplingConfig):
+    """PPO with a value head, after Schulman et al. (2017) and Stiennon et al. (2020)."""
+
+    steps: int = Field(default=32, ge=1)
+    """Times that rollouts are sampled and learned from."""
+    rollouts: int = Field(default=16, ge=1)
+    """Answers sampled a step, over all processes."""
+    n: int = Field(default=1, ge=1)
+    """Answers a prompt; rollouts is a multiple of it."""
+    epochs: int = Field(default=2, ge=1)
+    """Passes over each step's rollouts."""
+    minibatch: int = Field(default=8, ge=1)
+    """Rollouts an optimiser update, over all processes."""
+    microbatch: int = Field(default=8, ge=1)
+    """Rollouts that one forward pass holds; what memory allows, the numbers do not depend on it."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    value_learning_rate: float | None = Field(default=None, gt=0)
+    """Of the value head (and trunk, where separate); default: learning_rate."""
+    warmup_steps: int = Field(default=0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    value: Literal["shared", "separate"] = "shared"
+    """The value head's trunk: the policy's own, or a second copy of the SFT model."""
+    value_coef: float = Field(default=0.1, ge=0)
+    clip: float = Field(default=0.2, gt=0)
+    """How far the probability ratio may move from 1 and still gain."""
+    value_clip: float | None = Field(default=0.2, gt=0)
+    """null: the value loss is not clipped."""
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1)
+    """Lambda of generalised advantage estimation."""
+    whiten: bool = True
+    """Give the step's advantages mean 0 and variance 1."""
+    kl_coef: float = Field(default=0.05, ge=0)
+    """Weight of the per-token KL to the SFT model in the reward."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats an answer; the coefficient adapts towards it (Ziegler et al., 2019). null: it is
+    fixed."""
+    kl_horizon: int = Field(default=10_000, ge=1)
+    """Rollouts over which an adaptive coefficient moves."""
+    max_update_kl: float | None = Field(default=None, gt=0)
+    """End a step's epochs early once the policy has moved this far from the one that sampled,
+    nats a token."""
+    missing_eos_penalty: float = Field(default=0.0, ge=0)
+    """Subtracted from the reward of an answer that did not end."""
+    save_steps: int = Field(default=8, ge=1)
+    """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _rollouts_divide(self) -> Self:
+        if self.rollouts % self.n:
+            raise ValueError(f"rollouts is {self.rollouts} and n {self.n}; expected a multiple")
+        if self.rollouts % self.minibatch:
+            raise ValueError(
+                f"rollouts is {self.rollouts} and minibatch {self.minibatch}; expected a multiple"
+            )
+        if self.temperature == 0:
+            raise ValueError("temperature is 0, so that every answer is the same; expected more")
+        return self
+
+
 class EvaluateConfig(SamplingConfig):
     prompts: PromptSources = ()
     """Held-out prompts; the pairs' test split where none are given."""
@@ -241,13 +410,18 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     model: ModelConfig
     prompts: Annotated[PromptSources, Field(min_length=1)]
+    sft: SftConfig | None = None
     generate: GenerateConfig = GenerateConfig()
     rank: RankConfig | None = None
     label: LabelConfig | None = None
     aggregate: AggregateConfig = AggregateConfig()
     pair: PairConfig = PairConfig()
     gate: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
+    reward: RewardModelConfig | None = None
     dpo: DpoConfig = DpoConfig()
+    """One policy a run: trained with DPO unless there is a section `grpo` or `ppo`."""
+    grpo: GrpoConfig | None = None
+    ppo: PpoConfig | None = None
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="before")

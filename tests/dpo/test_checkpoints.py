@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dpo.step_log import StepLog
+from dpo.step_log import StepLog, StepRecord
 from schemas.configs import DpoConfig, LoraConfig
 
 MakeDataset = Callable[..., Path]
@@ -72,7 +72,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(
         capture_output=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert len(StepLog(out / "steps.jsonl").read()) == 8
+    assert len(StepLog(out / "steps.jsonl", StepRecord).read()) == 8
     # What a kill inside a save leaves: files, but no seal; and one whose file was cut short.
     torn, short = out / "checkpoints/checkpoint-8", out / "checkpoints/checkpoint-7"
     for folder in (torn, short):

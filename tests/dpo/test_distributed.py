@@ -167,12 +167,12 @@ def test_two_processes_that_are_killed_inside_an_epoch_end_as_one_that_is_not(
 
     killed = _launch([_job(out, dataset, tiny_model_folder, kill_at=6, **config)], tmp_path)
     assert killed.returncode != 0
-    assert len(StepLog(out / "steps.jsonl").read()) == 6
+    assert len(StepLog(out / "steps.jsonl", StepRecord).read()) == 6
     resumed = _launch([_job(out, dataset, tiny_model_folder, **config)], tmp_path)
 
     assert resumed.returncode == 0, resumed.stderr[-4000:]
     one = train(dataset, out="one", per_device_train_batch_size=4, **shared)
     facts = json.loads((tmp_path / "two.rank0.json").read_text())["facts"]
     assert facts["resumed_from_step"] == 5
-    _assert_same(StepLog(out / "steps.jsonl").read(), one.steps)
+    _assert_same(StepLog(out / "steps.jsonl", StepRecord).read(), one.steps)
     _assert_same_weights(out / "policy", one.policy, "adapter_model.safetensors")

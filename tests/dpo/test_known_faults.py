@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from curation.chat import Encoded
+from dpo.dpo_args import check_trainer_keys
 from dpo.logps import completion_logps
 from dpo.losses import dpo_loss, log_ratio_margin
 from dpo.tokens import tokenise_pairs
-from dpo.trainer_args import check_trainer_keys
 
 
 class _FixedChat:

@@ -30,7 +30,7 @@ def test_three_steps_of_perfect_accuracy_and_a_large_margin_are_saturation() -> 
 
 
 def test_a_log_line_that_a_kill_cut_off_is_no_step(tmp_path: Path) -> None:
-    log = StepLog(tmp_path / "steps.jsonl")
+    log = StepLog(tmp_path / "steps.jsonl", StepRecord)
     assert log.read() == []
     records = [_record(step, 0.1, 0.5) for step in (1, 2, 3)]
     for record in records:
@@ -44,7 +44,7 @@ def test_a_log_line_that_a_kill_cut_off_is_no_step(tmp_path: Path) -> None:
 
 
 def test_a_log_that_lost_steps_is_told(tmp_path: Path) -> None:
-    log = StepLog(tmp_path / "steps.jsonl")
+    log = StepLog(tmp_path / "steps.jsonl", StepRecord)
     log.append(_record(2, 0.1, 0.5))
     with pytest.raises(ValueError, match="does not hold steps 1 to 2"):
         log.cut(2)

@@ -33,7 +33,7 @@ def test_sampling_is_neutral_unless_written():
         ({"validate": {"max_lenght": 9}}, "validate: unknown key 'max_lenght'; did you mean"),
         ({"generate": {"temperature": -1}}, "generate.temperature"),
         ({"prompts": [{"path": "a", "splits": "x"}]}, "did you mean 'split'?"),
-        ({"zzzz": 1}, "known keys: aggregate, dpo, evaluate, generate, label, model, pair, "),
+        ({"zzzz": 1}, "known keys: aggregate, dpo, evaluate, generate, grpo, label, model, "),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_section(changes, complaint):

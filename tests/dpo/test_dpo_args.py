@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dpo.dpo_args import LOSSES, check_trainer_keys, trainer_args
 from dpo.train_dpo import check_trainer
-from dpo.trainer_args import LOSSES, check_trainer_keys, trainer_args
 from schemas.configs import ModelConfig
 
 MakeDataset = Callable[..., Path]

@@ -1,4 +1,4 @@
-"""Every hook into TRL's trainers. TRL is pinned to 1.16; what is overridden is named here.
+"""TRL's DPO trainer on pairs that are tokenised, named, and may carry confidence.
 
 Departures from stock TRL, each an exact one:
 

@@ -10,9 +10,9 @@ import torch
 
 from curation.formats.trl import read_dataset
 from curation.models import load_chat, load_policy
+from dpo.dpo_args import LOSSES, check_trainer_keys, trainer_args
 from dpo.tokens import tokenise_pairs
-from dpo.trainer_args import LOSSES, check_trainer_keys, trainer_args
-from dpo.trl_adapters import PairTrainer
+from dpo.trl_adapters.pairs import PairTrainer
 from schemas.configs import LoraConfig, ModelConfig
 
 MakeDataset = Callable[..., Path]
