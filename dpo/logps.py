@@ -2,25 +2,27 @@
 
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def token_logps(logits: "Tensor", ids: "Tensor") -> "Tensor":
-    """The log-probability of each token given those before it, (B, T - 1) in float32.
+    """The log-probability of each token given those before it, (B, T - 1) in float32 or better.
 
     Entry `[b, t - 1]` belongs to token `ids[b, t]`, because `logits[b, t - 1]` predicts it. Nothing
     predicts a row's first token, so it has no entry.
 
     logits: (B, T, V); ids: (B, T).
     """
-    predicting = logits[:, :-1].float()
+    predicting = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     of_token = predicting.gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1)
     return of_token - predicting.logsumexp(dim=-1)
 
 
 def completion_logps(logits: "Tensor", ids: "Tensor", completion_mask: "Tensor") -> "Tensor":
-    """The summed log-probability of each row's completion tokens, (B,) in float32.
+    """The summed log-probability of each row's completion tokens, (B,) in float32 or better.
 
     The mask marks the tokens that are scored, not the positions that predict them; prompt and
     padding are 0 in it. A row without a completion token sums to 0.

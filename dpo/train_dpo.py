@@ -6,9 +6,10 @@ with TRL, resume from the last whole checkpoint after a kill, save.
 
 Departures from the textbook:
 
-- A pair's confidence enters the sigmoid loss as w * [p * loss(+) + (1 - p) * loss(-)]. The loss of
-  a step is the mean of that over its pairs: weights are not renormalised, so a step of pairs that
-  weigh little moves the policy little, and weights of 1 give stock DPO.
+- A pair's confidence enters the loss as w * [p * loss(+) + (1 - p) * loss(-)], where loss(-) is of
+  the pair with its sides swapped. The loss of a step is the mean of that over its pairs: weights
+  are not renormalised, so a step of pairs that weigh little moves the policy little, and weights of
+  1 give stock DPO.
 - Weights are float32 and bf16, where used, is autocast: updates of 1e-6 vanish in bf16 weights.
 
 With several processes (`torchrun --nproc_per_node 2 -m pairwright dpo CONFIG`) every process
@@ -285,23 +286,26 @@ def _confidence(pairs: Sequence[PairTokens], config: DpoConfig) -> Confidence:
         ValueError: it is asked for, there is some, and the loss cannot take it in.
     """
     from dpo.dpo_args import loss_types
+    from dpo.pair_losses import NO_PAIR_LOSS
 
     have = sum(pair.has_confidence for pair in pairs)
     used = config.confidence and have > 0
-    remedy = (
-        f"but {have} of {len(pairs)} pairs have p_chosen below 1 or a weight other than 1, which "
-        "only the plain sigmoid loss takes in; set dpo.confidence: false to train without it, or "
-        "leave {} out"
-    )
+    found = f"but {have} of {len(pairs)} pairs have p_chosen below 1 or a weight other than 1"
+    remedy = "set dpo.confidence: false to train without it"
     losses = loss_types(config.trainer)
-    if used and losses != ["sigmoid"]:
-        raise ValueError(
-            f"dpo.trainer.loss_type is {', '.join(losses)}, {remedy.format('loss_type')}"
-        )
+    for loss in losses:
+        if used and loss in NO_PAIR_LOSS:
+            raise ValueError(
+                f"dpo.trainer.loss_type is {', '.join(losses)}, {found}, and confidence is not "
+                f"defined for {loss}, {NO_PAIR_LOSS[loss]}; {remedy}, or take another loss"
+            )
     for key, neutral in _CONFIDENCE_NEEDS.items():
         value = config.trainer.get(key, neutral)
         if used and value != neutral:
-            raise ValueError(f"dpo.trainer.{key} is {value}, {remedy.format(key)}")
+            raise ValueError(
+                f"dpo.trainer.{key} is {value}, {found}, and confidence is not defined beside it; "
+                f"{remedy}, or leave {key} out"
+            )
     return Confidence(
         used=used,
         requested=config.confidence,

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from dpo.losses import confident_dpo_loss, log_ratio_margin
+from dpo.pair_losses import LogRatios, LossSettings, confident_loss
 from dpo.policy import without_rename_warnings
 from dpo.reference import ReferenceLogps, check_start
 from dpo.step_log import StepRecord
@@ -138,7 +138,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
     ) -> None:
         """Train `model` on pairs; log-probs of the reference are computed where none are given.
 
-        confidence: take p_chosen and weight into the loss, which must then be sigmoid.
+        confidence: take p_chosen and weight into the losses, all of them in `PAIR_LOSSES`.
         ref_model: a reference other than the policy as it starts, not needed beside `reference`.
         starts_at_reference: the policy's first log-probs must be the reference's, and are checked.
         on_reference, on_step, before_save: called in every process; after_save: in the first.
@@ -295,24 +295,30 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _confident_loss(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
         chosen_logps, rejected_logps = self._logps(model, inputs).chunk(2)
-        ref_chosen_logps = inputs["ref_chosen_logps"]
-        ref_rejected_logps = inputs["ref_rejected_logps"]
-        margins = log_ratio_margin(
-            chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+        chosen_tokens, rejected_tokens = inputs["completion_mask"].sum(dim=1).chunk(2)
+        pairs = LogRatios(
+            chosen_logps - inputs["ref_chosen_logps"],
+            rejected_logps - inputs["ref_rejected_logps"],
+            chosen_tokens.clamp(min=1),
+            rejected_tokens.clamp(min=1),
         )
         metrics = self._metrics["train"]
         for name, values in {
-            "rewards/chosen": self.beta * (chosen_logps - ref_chosen_logps),
-            "rewards/rejected": self.beta * (rejected_logps - ref_rejected_logps),
-            "rewards/accuracies": (margins > 0).float(),
-            "rewards/margins": self.beta * margins,
+            "rewards/chosen": self.beta * pairs.chosen,
+            "rewards/rejected": self.beta * pairs.rejected,
+            "rewards/accuracies": (pairs.margins > 0).float(),
+            "rewards/margins": self.beta * pairs.margins,
             "logps/chosen": chosen_logps,
             "logps/rejected": rejected_logps,
         }.items():
             metrics[name].append(values.detach().mean().item())
-        losses = confident_dpo_loss(margins, self.beta, inputs["p_chosen"], inputs["weight"])
-        scale: float = self.loss_weights[0]
-        return losses.mean() * scale
+        settings = LossSettings(self.beta, self.label_smoothing, self.args.discopop_tau)
+        losses = torch.zeros_like(pairs.margins)
+        for name, scale in zip(self.loss_types, self.loss_weights, strict=True):
+            losses = losses + scale * confident_loss(
+                name, pairs, settings, inputs["p_chosen"], inputs["weight"]
+            )
+        return losses.mean()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

@@ -1,11 +1,11 @@
-"""The DPO loss against values worked out by hand, limits and finite differences."""
+"""Losses of pairs against values worked out by hand, limits and finite differences."""
 
 import math
 
 import pytest
 import torch
 
-from dpo.losses import confident_dpo_loss, dpo_loss, log_ratio_margin
+from dpo.losses import confident_dpo_loss, dpo_loss, log_ratio_margin, reward_model_loss
 
 ONES = torch.ones(3)
 
@@ -93,3 +93,44 @@ def test_huge_margins_give_finite_losses_and_gradients() -> None:
     losses = confident_dpo_loss(margins, 0.1, 0.9 * ONES, ONES)
     assert losses.isfinite().all()
     assert _slopes(losses, margins).isfinite().all()
+
+
+# Reward model
+
+
+def test_the_reward_models_loss_is_that_of_a_hand_calculation() -> None:
+    # Rewards 2 and 1/2, margin 1: -ln s(1.5 - 1) = 0.474077; the other way -ln s(-1.5 - 1) =
+    # 2.578890. With p = 0.8 and w = 0.5: 0.5 * (0.8 * 0.474077 + 0.2 * 2.578890) = 0.447520.
+    loss = reward_model_loss(
+        torch.tensor([2.0]),
+        torch.tensor([0.5]),
+        torch.tensor([1.0]),
+        torch.tensor([0.8]),
+        torch.tensor([0.5]),
+    )
+    assert loss.item() == pytest.approx(0.447520, abs=1e-6)
+
+
+def test_equal_rewards_cost_log_2() -> None:
+    scores = torch.tensor([-3.0, 0.0, 700.0])
+    loss = reward_model_loss(scores, scores, 0 * ONES, ONES, ONES)
+    assert loss.tolist() == pytest.approx([math.log(2)] * 3)
+
+
+@pytest.mark.parametrize("margin", [0.0, 2.0])
+def test_a_reward_model_prefers_neither_side_of_a_pair_of_no_confidence(margin: float) -> None:
+    differences = torch.tensor([-1.0, 0.0, 1.0], requires_grad=True)
+    loss = reward_model_loss(differences, 0 * ONES, margin * ONES, ONES / 2, ONES)
+    left, middle, right = _slopes(loss, differences).tolist()
+    assert left < 0 < right
+    assert middle == 0
+
+
+def test_the_reward_models_gradients_are_those_of_finite_differences() -> None:
+    rewards = torch.tensor([[3.0, -0.2], [1.0, 0.4]], dtype=torch.float64, requires_grad=True)
+    margin, p_chosen, weight = torch.tensor([[0.5, 0.0], [0.7, 1.0], [2.0, 0.3]]).double()
+
+    def loss(rewards: torch.Tensor) -> torch.Tensor:
+        return reward_model_loss(rewards[0], rewards[1], margin, p_chosen, weight)
+
+    assert torch.autograd.gradcheck(loss, rewards)

@@ -112,7 +112,9 @@ def test_confidence_that_is_switched_off_or_absent_is_reported_as_unused(
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"loss_type": "ipo"}, "loss_type is ipo"),
+        ({"loss_type": "aot"}, "loss_type is aot"),
+        ({"loss_type": "aot_unpaired"}, "loss_type is aot_unpaired"),
+        ({"loss_type": "sft"}, "loss_type is sft"),
         ({"loss_type": ["sigmoid", "sft"]}, "loss_type is sigmoid, sft"),
         ({"use_weighting": True}, "use_weighting is True"),
         ({"f_divergence_type": "js_divergence"}, "f_divergence_type is js_divergence"),
@@ -126,6 +128,21 @@ def test_a_loss_that_cannot_take_confidence_is_refused_with_the_remedy(
     with pytest.raises(ValueError, match=rf"{named}, but 4 of 4 .*dpo\.confidence: false"):
         train(dataset, **keys)
     assert train(dataset, confidence=False, max_steps=1, **keys).steps
+
+
+def test_a_combination_of_losses_takes_confidence_in(train: Any, make_dataset: MakeDataset) -> None:
+    # At the start margins are 0: a pair's hinge loss is 1 and its robust loss ln 2, whichever side
+    # is better. Weights are 0.5, 0.75 and 1.
+    result = train(
+        make_dataset(3, confidence=True),
+        loss_type=["hinge", "robust"],
+        loss_weights=[1.0, 0.5],
+        label_smoothing=0.1,
+        per_device_train_batch_size=3,
+        max_steps=1,
+    )
+    assert result.facts["confidence"]["used"]
+    assert result.steps[0].loss == pytest.approx(0.75 * (1 + 0.5 * math.log(2)), abs=1e-6)
 
 
 def test_accumulated_micro_batches_are_one_batch(train: Any, make_dataset: MakeDataset) -> None:

@@ -11,6 +11,7 @@ import torch
 from curation.formats.trl import read_dataset
 from curation.models import load_chat, load_policy
 from dpo.dpo_args import LOSSES, check_trainer_keys, trainer_args
+from dpo.pair_losses import NO_PAIR_LOSS, PAIR_LOSSES
 from dpo.tokens import tokenise_pairs
 from dpo.trl_adapters.pairs import PairTrainer
 from schemas.configs import LoraConfig, ModelConfig
@@ -72,6 +73,15 @@ def _our_trainer(
         ref_model=AutoModelForCausalLM.from_pretrained(reference),
         starts_at_reference=False,
     )
+
+
+def _refer_to(stock: Any, reference: Path) -> None:
+    """Give stock TRL a reference other than the policy's start, asked anew for each batch."""
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    stock.ref_model = AutoModelForCausalLM.from_pretrained(reference).eval()
+    add_fused_lm_head(stock.ref_model)
 
 
 def _loss_of_first_batch(trainer: Any) -> torch.Tensor:
@@ -168,11 +178,7 @@ def test_each_loss_goes_by_trls_name_and_is_trls(
     }
     check_trainer_keys(keys)
     stock = _stock_trainer(dataset, tiny_model_folder, tmp_path / "stock", lora=False, **keys)
-    from transformers import AutoModelForCausalLM
-    from trl.trainer.utils import add_fused_lm_head
-
-    stock.ref_model = AutoModelForCausalLM.from_pretrained(other_model_folder).eval()
-    add_fused_lm_head(stock.ref_model)
+    _refer_to(stock, other_model_folder)
     ours = _our_trainer(
         dataset, tiny_model_folder, tmp_path / "ours", reference=other_model_folder, **keys
     )
@@ -180,3 +186,91 @@ def test_each_loss_goes_by_trls_name_and_is_trls(
     assert _loss_of_first_batch(ours).item() == pytest.approx(
         _loss_of_first_batch(stock).item(), abs=1e-6
     )
+
+
+_WITH_CONFIDENCE: dict[str, dict[str, Any]] = {
+    **{
+        loss: {
+            "loss_type": loss,
+            "label_smoothing": 0.1 if loss in ("exo_pair", "robust") else 0.0,
+        }
+        for loss in PAIR_LOSSES
+    },
+    "a combination": {
+        "loss_type": ["sigmoid", "bco_pair", "ipo", "exo_pair"],
+        "loss_weights": [0.8, 0.2, 3.0, 1.0],
+        "label_smoothing": 0.05,
+    },
+}
+
+
+@pytest.mark.parametrize("keys", _WITH_CONFIDENCE.values(), ids=_WITH_CONFIDENCE)
+def test_pairs_that_are_sure_have_the_loss_and_the_gradients_of_stock_trl(
+    keys: dict[str, Any],
+    make_dataset: MakeDataset,
+    tiny_model_folder: Path,
+    other_model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    dataset = make_dataset(4)
+    keys = {**keys, "beta": 0.7, "per_device_train_batch_size": 4}
+    stock = _stock_trainer(dataset, tiny_model_folder, tmp_path / "stock", lora=False, **keys)
+    _refer_to(stock, other_model_folder)
+    ours = _our_trainer(
+        dataset,
+        tiny_model_folder,
+        tmp_path / "ours",
+        reference=other_model_folder,
+        confidence=True,
+        **keys,
+    )
+    losses = [_loss_of_first_batch(trainer) for trainer in (ours, stock)]
+    torch.autograd.backward(losses)
+
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5, abs=1e-6)
+    expected = dict(stock.model.named_parameters())
+    for name, weight in ours.model.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name].grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("keys", _WITH_CONFIDENCE.values(), ids=_WITH_CONFIDENCE)
+def test_unsure_pairs_have_stock_trls_losses_of_both_labels_mixed(
+    keys: dict[str, Any],
+    make_dataset: MakeDataset,
+    tiny_model_folder: Path,
+    other_model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    # Stock TRL is asked for one pair at a time, as labelled and with its sides swapped.
+    dataset = make_dataset(3, confidence=True)
+    keys = {**keys, "beta": 0.3, "per_device_train_batch_size": 3}
+    stock = _stock_trainer(dataset, tiny_model_folder, tmp_path / "stock", lora=False, **keys)
+    _refer_to(stock, other_model_folder)
+    ours = _our_trainer(
+        dataset,
+        tiny_model_folder,
+        tmp_path / "ours",
+        reference=other_model_folder,
+        confidence=True,
+        **keys,
+    )
+
+    def stock_loss(row: dict[str, Any]) -> float:
+        inputs = stock._prepare_inputs(stock.data_collator([row]))
+        with torch.no_grad():
+            return float(stock.compute_loss(stock.model, inputs))
+
+    expected = []
+    for pair, row in zip(read_dataset(dataset)["train"], stock.train_dataset, strict=True):
+        swapped = {**row, "chosen_ids": row["rejected_ids"], "rejected_ids": row["chosen_ids"]}
+        p_chosen, weight = pair["p_chosen"], pair["weight"]
+        assert p_chosen < 1
+        expected.append(
+            weight * (p_chosen * stock_loss(row) + (1 - p_chosen) * stock_loss(swapped))
+        )
+    found = _loss_of_first_batch(ours).item()
+    assert found == pytest.approx(sum(expected) / 3, rel=1e-5, abs=1e-6)
+
+
+def test_each_loss_of_trl_takes_confidence_or_has_a_reason_not_to() -> None:
+    assert sorted([*PAIR_LOSSES, *NO_PAIR_LOSS]) == sorted(LOSSES)
