@@ -49,20 +49,21 @@ class ChatTemplate:
         date: str = "2026-01-01",
         system_role: Literal["error", "merge"] = "error",
     ) -> None:
-        self._template = Template(tokenizer, template=template, date=date, system_role=system_role)
-        self.tokenizer = self._template.tokenizer
+        self.template = Template(tokenizer, template=template, date=date, system_role=system_role)
+        """What the template does, found by rendering probes."""
+        self.tokenizer = self.template.tokenizer
         """The tokenizer under the template as rendered here: TRL renders the same with it."""
         self._prompts: dict[str, _Rendered | TemplateError] = {}
 
     @property
     def hash(self) -> str:
         """The hash of the template as rendered: text, date, system role, special tokens."""
-        return self._template.hash
+        return self.template.hash
 
     @property
     def eos_ids(self) -> frozenset[int]:
         """The tokens that end an answer: the tokenizer's, and the one the template writes."""
-        return self._template.eos_ids
+        return self.template.eos_ids
 
     def prompt_text(self, prompt: Prompt) -> str:
         """The rendered prompt with the generation prompt at its end.
@@ -95,11 +96,11 @@ class ChatTemplate:
         a text that the template cannot render so, such as half a thought, does not.
         """
         ids = None if token_ids is None else tuple(token_ids)
-        forms = self._template.opening.forms(text)
+        forms = self.template.opening.forms(text)
         first = completion = Completion(
             messages=(next(forms),), token_ids=ids, finish_reason=finish_reason
         )
-        if self._template.opening.plain:
+        if self.template.opening.plain:
             return completion
         sampled = self.prompt_text(prompt) + text
         while not self._whole(prompt, completion).startswith(sampled):
@@ -138,7 +139,7 @@ class ChatTemplate:
                 results.append(None)
             except TemplateError as error:
                 results.append(error.with_traceback(None))
-        ids = iter(self._template.tokenise(wholes))
+        ids = iter(self.template.tokenise(wholes))
         return [
             self._split(prompt, completion, next(ids)) if result is None else result
             for (prompt, completion), result in zip(items, results, strict=True)
@@ -150,7 +151,7 @@ class ChatTemplate:
         Raises:
             TemplateError: HISTORY_REWRITTEN; it names the turn and the text taken out.
         """
-        lost = lost_text(self._template, prompt, self.prompt_text(prompt))
+        lost = lost_text(self.template, prompt, self.prompt_text(prompt))
         if lost is not None:
             role = prompt.messages[lost.turn].role
             raise TemplateError(
@@ -163,7 +164,7 @@ class ChatTemplate:
 
     def rendered_markers(self, text: str) -> list[str]:
         """The tokenizer's special tokens in the text: a sign that it is rendered already."""
-        return [marker for marker in self._template.markers if marker in text]
+        return [marker for marker in self.template.markers if marker in text]
 
     def prove(self) -> None:
         """Prove that a conversation of one turn survives the template.
@@ -172,15 +173,15 @@ class ChatTemplate:
             TemplateError: it does not, so no row would.
         """
         prompt = Prompt(messages=(Message(role="user", content=_PROBE),))
-        self.encode(prompt, self.completion(prompt, self._template.opening.sample()))
+        self.encode(prompt, self.completion(prompt, self.template.opening.sample()))
 
     def report(self) -> TemplateReport:
         """What this template does, found by probing renders."""
         try:
             self.prove()
         except TemplateError as error:
-            return self._template.report(f"no row will pass, because {error}")
-        return self._template.report()
+            return self.template.report(f"no row will pass, because {error}")
+        return self.template.report()
 
     def _prompt(self, prompt: Prompt) -> _Rendered:
         self._render_prompts([prompt])
@@ -202,32 +203,45 @@ class ChatTemplate:
                 rendered[prompt_id] = self._prompt_text(prompt)
             except TemplateError as error:
                 self._prompts[prompt_id] = error
-        tokenised = self._template.tokenise(list(rendered.values()))
+        tokenised = self.template.tokenise(list(rendered.values()))
         for (prompt_id, text), ids in zip(rendered.items(), tokenised, strict=True):
             self._prompts[prompt_id] = _Rendered(text, ids)
 
     def _prompt_text(self, prompt: Prompt) -> str:
         subject = f"prompt '{prompt.id}'"
-        self._check_roles(prompt.messages, subject)
-        if prompt.tools and not self._template.supports_tools:
+        self.check_takes(prompt.messages, prompt.tools, subject)
+        messages = prompt.message_dicts()
+        return self.render(messages, subject, tools=prompt.tools, add_generation_prompt=True)
+
+    def _whole(self, prompt: Prompt, completion: Completion) -> str:
+        messages = prompt.message_dicts() + completion.message_dicts()
+        return self.render(messages, _answer_to(prompt), tools=prompt.tools)
+
+    def check_takes(self, messages: Sequence[Message], tools: Any, subject: str) -> None:
+        """Return if the template takes these roles, and tools where there are any.
+
+        Raises:
+            TemplateError: SYSTEM_ROLE_REFUSED or TOOLS_IGNORED.
+        """
+        self._check_roles(messages, subject)
+        if tools and not self.template.supports_tools:
             raise TemplateError(
                 "TOOLS_IGNORED",
                 f"{subject}: it has tools but the chat template writes none of them; use a "
                 "template that does (model.chat_template), or a prompt without tools",
             )
-        messages = prompt.message_dicts()
-        return self._render(messages, subject, tools=prompt.tools, add_generation_prompt=True)
 
-    def _whole(self, prompt: Prompt, completion: Completion) -> str:
-        messages = prompt.message_dicts() + completion.message_dicts()
-        return self._render(messages, _answer_to(prompt), tools=prompt.tools)
+    def render(self, messages: list[dict[str, Any]], subject: str, **options: Any) -> str:
+        """The messages as the template renders them; options as `Template.render` takes them.
 
-    def _render(self, messages: list[dict[str, Any]], subject: str, **options: Any) -> str:
+        Raises:
+            TemplateError: it does not render them; ROLE_ORDER where their order is why.
+        """
         try:
-            return self._template.render(messages, subject, **options)
+            return self.template.render(messages, subject, **options)
         except TemplateError as error:
             positions = _out_of_turn(messages)
-            if not (positions and self._template.wants_alternation):
+            if not (positions and self.template.wants_alternation):
                 raise
             named = " and ".join(f"{at} ({messages[at]['role']})" for at in positions)
             raise TemplateError(
@@ -239,7 +253,7 @@ class ChatTemplate:
 
     def _check_roles(self, messages: Sequence[Message], subject: str) -> None:
         """Refuse a system text that the template refuses or would drop."""
-        template = self._template
+        template = self.template
         roles = [message.role for message in messages]
         first_user = roles.index("user") if "user" in roles else 0
         for index, role in enumerate(roles):
@@ -270,9 +284,18 @@ class ChatTemplate:
                 f"character {at} the prompt has {_quoted(before[at : at + 30])} and the "
                 f"conversation {_quoted(whole[at : at + 30])}",
             )
-        opening = self._template.opening
-        said = whole[len(before) - len(opening.prefill) :]
-        for turn, _, text in texts(completion.messages):
+        said = whole[len(before) - len(self.template.opening.prefill) :]
+        self.check_said(completion.messages, said, subject)
+        return whole
+
+    def check_said(self, messages: Sequence[Message], said: str, subject: str) -> None:
+        """Return if a rendered answer says what its messages say.
+
+        Raises:
+            TemplateError: ANSWER_REWRITTEN, or TOOLS_IGNORED where it lacks a call.
+        """
+        opening = self.template.opening
+        for turn, _, text in texts(messages):
             # A template that finds no end of a thought may write an empty one in front of it.
             thinks = turn == 0 and opening.open_tag and text.lstrip().startswith(opening.open_tag)
             if not (begins(said, text) if thinks else says(said, text)):
@@ -281,7 +304,7 @@ class ChatTemplate:
                     f"{subject}: the chat template renders {_quoted(text)} as {_quoted(said)}; "
                     "what was ranked is not what would be trained",
                 )
-        for message in completion.messages:
+        for message in messages:
             for call in message.tool_calls or ():
                 if call.function.name not in said:
                     raise TemplateError(
@@ -289,7 +312,6 @@ class ChatTemplate:
                         f"{subject}: the chat template does not write its call of "
                         f"'{call.function.name}'; use a template that writes tool calls",
                     )
-        return whole
 
     def _split(
         self, prompt: Prompt, completion: Completion, ids: list[int]
@@ -306,15 +328,11 @@ class ChatTemplate:
                 f"is {_quoted(decode(prompt_ids[at : at + 1]))} in the prompt and "
                 f"{_quoted(decode(ids[at : at + 1]))} in the conversation",
             )
-        second = self._second_bos(ids)
-        if second is not None:
-            return TemplateError(
-                "DOUBLE_BOS",
-                f"{subject}: the beginning-of-sequence token {self.tokenizer.bos_token} comes "
-                f"again as token {second}, where the chat template writes none",
-            )
+        doubled = self.double_bos(ids, subject)
+        if doubled is not None:
+            return doubled
         answer = ids[count:]
-        if completion.finish_reason != "length" and not self._ends(answer):
+        if completion.finish_reason != "length" and self.end_of(answer) is None:
             return TemplateError(
                 "NO_EOS",
                 f"{subject}: the chat template ends it with {_quoted(decode(answer[-3:]))} and no "
@@ -323,9 +341,20 @@ class ChatTemplate:
             )
         return Encoded(list(prompt_ids), answer)
 
+    def double_bos(self, ids: list[int], subject: str) -> TemplateError | None:
+        """What is wrong with tokens that begin a sequence twice; None where they do not."""
+        second = self._second_bos(ids)
+        if second is None:
+            return None
+        return TemplateError(
+            "DOUBLE_BOS",
+            f"{subject}: the beginning-of-sequence token {self.tokenizer.bos_token} comes "
+            f"again as token {second}, where the chat template writes none",
+        )
+
     def _second_bos(self, ids: list[int]) -> int | None:
         """Where a beginning-of-sequence token stands that the template has no place for."""
-        template, bos = self._template, self.tokenizer.bos_token_id
+        template, bos = self.template, self.tokenizer.bos_token_id
         if bos is None:
             return None
         if template.bos_opens_turns:
@@ -333,14 +362,17 @@ class ChatTemplate:
         places = [at for at, token in enumerate(ids) if token == bos]
         return places[template.bos_count] if len(places) > template.bos_count else None
 
-    def _ends(self, answer: list[int]) -> bool:
-        """Whether the answer ends with an end token, apart from white space of the template."""
-        for token in reversed(answer):
-            if token in self.eos_ids:
-                return True
-            if self.tokenizer.decode([token]).strip():
-                return False
-        return False
+    def end_of(self, answer: Sequence[int]) -> int | None:
+        """How many tokens the answer has up to its end token; None where it ends with none.
+
+        Behind the end token there may be white space of the template.
+        """
+        for count in range(len(answer), 0, -1):
+            if answer[count - 1] in self.eos_ids:
+                return count
+            if self.tokenizer.decode([answer[count - 1]]).strip():
+                return None
+        return None
 
 
 def _answer_to(prompt: Prompt) -> str:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from curation.chat import ChatTemplate
 from curation.models import Policy
 from schemas.configs import SamplingConfig
 from schemas.records import Candidate, Completion, Origin, Prompt, content_hash
@@ -44,9 +45,11 @@ class TransformersGenerator:
     ) -> Iterator[tuple[Prompt, list[Candidate]]]:
         """Each prompt with its distinct candidates; equal contents count once, in `count`."""
         for batch in self.plan(prompts, n=n):
-            yield from zip(batch, self._sample(batch, n), strict=True)
+            for prompt, completions in zip(batch, self.samples(batch, n=n), strict=True):
+                yield prompt, self._distinct(prompt, completions)
 
-    def _sample(self, batch: Sequence[Prompt], n: int) -> list[list[Candidate]]:
+    def samples(self, batch: Sequence[Prompt], *, n: int) -> list[list[Completion]]:
+        """Each prompt's n samples, equal ones too, decoded as one batch."""
         model = self._policy.model
         seed = int(content_hash(self._seed, [prompt.id for prompt in batch], n)[:15], 16)
         completions: list[list[Completion]] = [[] for _ in batch]
@@ -58,12 +61,26 @@ class TransformersGenerator:
                 sampled = output[:, inputs["input_ids"].shape[1] :].tolist()
                 for row, token_ids in enumerate(sampled):
                     which = row // round_size
-                    completions[which].append(self._completion(batch[which], token_ids))
+                    answer = completion_of(self._policy.chat, batch[which], token_ids)
+                    completions[which].append(answer)
         repeats = n if self._greedy else 1
-        return [
-            self._distinct(prompt, answers * repeats)
-            for prompt, answers in zip(batch, completions, strict=True)
-        ]
+        return [answers * repeats for answers in completions]
+
+    def check_fits(self, prompts: Iterable[Prompt]) -> None:
+        """Return if the model has positions for each prompt and its longest answer.
+
+        Raises:
+            ValueError: it has not.
+            TemplateError: the template does not render a prompt.
+        """
+        limit = getattr(self._policy.model.config, "max_position_embeddings", None)
+        for prompt in prompts:
+            length = len(self._policy.chat.prompt_ids(prompt))
+            if limit is not None and length + self._sampling.max_new_tokens > limit:
+                raise ValueError(
+                    f"prompt '{prompt.id}' has {length} tokens; with max_new_tokens "
+                    f"{self._sampling.max_new_tokens} it does not fit the model's {limit} positions"
+                )
 
     @property
     def _greedy(self) -> bool:
@@ -80,15 +97,9 @@ class TransformersGenerator:
         """`input_ids` and `attention_mask`, (B, T); the mask is explicit because pad may be EOS."""
         import torch
 
+        self.check_fits(batch)
         rows = [self._policy.chat.prompt_ids(prompt) for prompt in batch]
         longest = max(map(len, rows))
-        limit = getattr(self._policy.model.config, "max_position_embeddings", None)
-        if limit is not None and longest + self._sampling.max_new_tokens > limit:
-            row = max(range(len(rows)), key=lambda index: len(rows[index]))
-            raise ValueError(
-                f"prompt '{batch[row].id}' has {longest} tokens; with max_new_tokens "
-                f"{self._sampling.max_new_tokens} it does not fit the model's {limit} positions"
-            )
         pad = self._policy.tokenizer.pad_token_id
         device = self._policy.model.device
         padded = [[pad] * (longest - len(row)) + row for row in rows]
@@ -114,18 +125,6 @@ class TransformersGenerator:
             num_return_sequences=num_return_sequences,
             eos_token_id=sorted(self._policy.chat.eos_ids),
             pad_token_id=self._policy.tokenizer.pad_token_id,
-        )
-
-    def _completion(self, prompt: Prompt, token_ids: list[int]) -> Completion:
-        """The answer up to its first EOS; without one it was cut off at the limit."""
-        chat = self._policy.chat
-        end = next((at for at, token in enumerate(token_ids) if token in chat.eos_ids), None)
-        kept = token_ids if end is None else token_ids[: end + 1]
-        text = self._policy.tokenizer.decode(
-            token_ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return chat.completion(
-            prompt, text, token_ids=kept, finish_reason="length" if end is None else "stop"
         )
 
     def _distinct(self, prompt: Prompt, completions: Sequence[Completion]) -> list[Candidate]:
@@ -155,6 +154,22 @@ class TransformersGenerator:
             seed=self._seed,
             index=index,
         )
+
+
+def completion_of(chat: ChatTemplate, prompt: Prompt, token_ids: Sequence[int]) -> Completion:
+    """The sampled answer up to its first EOS; without one it was cut off at the limit.
+
+    What follows the EOS, such as padding, is no part of it. Whoever samples makes completions here,
+    so that the same tokens are the same text to every reward.
+    """
+    end = next((at for at, token in enumerate(token_ids) if token in chat.eos_ids), None)
+    kept = token_ids if end is None else token_ids[: end + 1]
+    text = chat.tokenizer.decode(
+        list(token_ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    return chat.completion(
+        prompt, str(text), token_ids=kept, finish_reason="length" if end is None else "stop"
+    )
 
 
 _SAMPLING_KEYS = set(SamplingConfig.model_fields)

@@ -1,9 +1,9 @@
 """Rewards as rankers: from candidates to judgements."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from curation.rewards.weighted import WeightedSum, checked_scores, kind_of, name_of
+from curation.rewards.weighted import Kind, WeightedSum, checked_scores, kind_of, name_of
 from schemas.interfaces import RewardFunction
 from schemas.records import Annotator, Candidate, Completion, Judgement, Prompt
 
@@ -24,7 +24,7 @@ class RewardRanker:
         reward: RewardFunction,
         *,
         name: str | None = None,
-        kind: Literal["rule", "reward_model"] | None = None,
+        kind: Kind | None = None,
         batch_size: int = 1024,
     ) -> None:
         if isinstance(reward, WeightedSum) and any(part.name == OVERALL for part in reward.rewards):
@@ -45,7 +45,7 @@ class RewardRanker:
         batch: list[_Item] = []
         waiting = 0
         for prompt, candidates in items:
-            batch.append(_Item(prompt, _distinct(prompt, candidates)))
+            batch.append(_Item(prompt, distinct_texts(prompt, candidates)))
             waiting += len(batch[-1].candidates)
             if waiting >= self._batch_size:
                 yield from self._judge(batch)
@@ -99,7 +99,7 @@ class _Answer(NamedTuple):
     scores: list[float | None]
 
 
-def _distinct(prompt: Prompt, candidates: Sequence[Candidate]) -> list[Candidate]:
+def distinct_texts(prompt: Prompt, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates without repeated texts."""
     by_text: dict[str, Candidate] = {}
     for candidate in candidates:

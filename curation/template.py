@@ -207,6 +207,24 @@ class Template:
         except TemplateError:
             return ""
 
+    def marked_spans(
+        self, messages: list[dict[str, Any]], *, tools: Any = None
+    ) -> list[tuple[int, int]]:
+        """Where the rendered text is an answer's, by the template's own generation markers.
+
+        Character positions, first and one past the last; none where the template has no markers.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        _, spans = render_jinja_template(
+            conversations=[messages],
+            tools=tools or None,
+            chat_template=self.tokenizer.get_chat_template(tools=tools or None),
+            return_assistant_tokens_mask=True,
+            **self.tokenizer.special_tokens_map,
+        )
+        return [(start, end) for start, end in spans[0]]
+
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of rendered texts, and none that the texts do not write themselves.
 

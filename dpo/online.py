@@ -1,11 +1,14 @@
 """What online training, GRPO or PPO, leaves behind: its steps, its rollouts, its policy."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from schemas.records import Record
+from schemas.records import JsonText, Record
+
+Means = Annotated[dict[str, float | None], JsonText()]
+"""Values by the name of a reward; stored as JSON text."""
 
 
 class OnlineStep(Record):
@@ -17,12 +20,12 @@ class OnlineStep(Record):
     """Completion tokens sampled up to and with this step."""
     prompt_ids: tuple[str, ...]
     """One a rollout."""
-    reward: float | None
+    reward: float | None = None
     """Mean of the training reward over the rollouts that were judged, before any KL."""
     reward_std: float | None = None
-    components: dict[str, float | None] = Field(default_factory=dict)
+    components: Means = Field(default_factory=dict)
     """Each reward's own mean, unweighted, over the rollouts that it judged."""
-    held_out_rewards: dict[str, float | None] = Field(default_factory=dict)
+    held_out_rewards: Means = Field(default_factory=dict)
     """Means of the watched rewards, which train nothing, on the same rollouts."""
     held_out_reward: float | None = None
     """Mean of the training reward on held-out prompts, at the steps that answer them."""
@@ -61,9 +64,9 @@ class Rollout(Record):
     text: str
     tokens: int
     finished: bool
-    reward: float | None
-    components: dict[str, float | None] = Field(default_factory=dict)
-    held_out_rewards: dict[str, float | None] = Field(default_factory=dict)
+    reward: float | None = None
+    components: Means = Field(default_factory=dict)
+    held_out_rewards: Means = Field(default_factory=dict)
     advantage: float | None = None
     """GRPO: of the answer in its group; PPO: the mean over its tokens, before whitening."""
     kl: float

@@ -1,12 +1,13 @@
 """The policy at both ends of training: how it starts, and how it is saved."""
 
 import contextlib
+import copy
 import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from curation.models import model_folder
 from schemas.configs import LoraConfig, ModelConfig
@@ -14,6 +15,9 @@ from schemas.configs import LoraConfig, ModelConfig
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
+
+_REFERENCE = "reference"
+"""What a frozen copy of the SFT model's own adapter is called beside the one that trains."""
 
 
 @contextlib.contextmanager
@@ -67,6 +71,62 @@ def load_start(
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
+
+
+def load_with_adapter(
+    model: ModelConfig, lora: LoraConfig | None, *, seed: int
+) -> "PreTrainedModel":
+    """The model to train where TRL is not there to put the adapter on; the seed initialises it."""
+    import peft
+    import torch
+
+    policy, adapter = load_start(model, lora)
+    if adapter is None:
+        return policy
+    with torch.random.fork_rng(), without_rename_warnings():
+        torch.manual_seed(seed)
+        adapted: Any = peft.get_peft_model(policy, adapter)
+    return cast("PreTrainedModel", adapted)
+
+
+class FrozenStart:
+    """The policy as it was before training: what its KL is measured from.
+
+    With LoRA it is the policy's own weights with the adapter off, or under a frozen copy of the
+    adapter that the SFT model came with; without LoRA it is a frozen copy of the whole model.
+    """
+
+    def __init__(self, policy: "PreTrainedModel", model: ModelConfig) -> None:
+        """Made before the policy trains; `model` is what it was loaded from."""
+        self._policy: Any = policy
+        self._copy: Any = None
+        self._own_adapter = model.adapter is not None
+        if not hasattr(policy, "peft_config"):
+            self._copy = copy.deepcopy(policy).requires_grad_(False)
+        elif model.adapter is not None:
+            adapter = str(Path(model.adapter).expanduser())
+            self._policy.load_adapter(adapter, _REFERENCE, is_trainable=False)
+
+    @contextlib.contextmanager
+    def weights(self) -> "Iterator[PreTrainedModel]":
+        """A scope in which the model that it gives is the start."""
+        if self._copy is not None:
+            yield self._copy
+        elif self._own_adapter:
+            self._policy.set_adapter(_REFERENCE, inference_mode=True)
+            try:
+                yield self._policy
+            finally:
+                self._policy.set_adapter("default")
+        else:
+            with self._policy.disable_adapter():
+                yield self._policy
+
+
+def save_weights(policy: Any, folder: str) -> None:
+    """Put the policy's adapter, or all its weights where it has none, in the folder."""
+    adapter = {"selected_adapters": ["default"]} if hasattr(policy, "peft_config") else {}
+    policy.save_pretrained(folder, **adapter)
 
 
 def bf16_ties(policy: "PreTrainedModel", *, full: bool) -> float:
@@ -152,11 +212,12 @@ def _sort_targets(adapter_config: Path) -> None:
         adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def shape_notes(policy: Any, asked: LoraConfig) -> list[str]:
+def shape_notes(policy: Any, asked: LoraConfig, section: str = "dpo") -> list[str]:
     trained = policy.peft_config["default"]
     if (trained.r, trained.lora_alpha) == (asked.r, asked.alpha):
         return []
     return [
         f"ADAPTER_SHAPE: the SFT model's own adapter is trained on, with its r {trained.r} and "
-        f"alpha {trained.lora_alpha}; dpo.lora's r {asked.r} and alpha {asked.alpha} are not used"
+        f"alpha {trained.lora_alpha}; {section}.lora's r {asked.r} and alpha {asked.alpha} are not "
+        "used"
     ]

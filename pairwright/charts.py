@@ -4,14 +4,13 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POLICY, BASE, WORSE, INK, FAINT = "#1d4ed8", "#94a3b8", "#c2410c", "#334155", "#e2e8f0"
-_WIDTH, _NARROW = 4.6, 3.3
+WIDTH, NARROW = 4.6, 3.3
 """Inches: sizes at which text stays readable where a phone shows the chart."""
 _MOST_POINTS = 500
 _STYLE: Any = {
@@ -81,7 +80,7 @@ def dot_plot(dots: Sequence[Dot], label: str) -> str:
         axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel(label)
 
-    return _svg(draw, height)
+    return svg(draw, height)
 
 
 def share_plot(dots: Sequence[ShareDot], label: str) -> str:
@@ -105,7 +104,7 @@ def share_plot(dots: Sequence[ShareDot], label: str) -> str:
         axes.set_axisbelow(True)
         axes.set_xlabel(label)
 
-    return _svg(draw, height)
+    return svg(draw, height)
 
 
 def count_bars(counts: Sequence[tuple[str, int]], label: str) -> str:
@@ -124,7 +123,7 @@ def count_bars(counts: Sequence[tuple[str, int]], label: str) -> str:
         axes.locator_params(axis="x", nbins=5, integer=True)
         axes.set_xlabel(label)
 
-    return _svg(draw, height)
+    return svg(draw, height)
 
 
 def confidence_bars(probabilities: Sequence[float], label: str) -> str:
@@ -138,7 +137,7 @@ def confidence_bars(probabilities: Sequence[float], label: str) -> str:
         axes.set_xlabel(label)
         axes.set_ylabel("pairs")
 
-    return _svg(draw, 2.2)
+    return svg(draw, 2.2)
 
 
 def sorted_bars(values: Sequence[float], label: str) -> str:
@@ -154,7 +153,7 @@ def sorted_bars(values: Sequence[float], label: str) -> str:
         axes.set_xlabel("one bar a prompt, worst to best")
         axes.set_ylabel(label)
 
-    return _svg(draw, 2.2)
+    return svg(draw, 2.2)
 
 
 def shares_bar(shares: Sequence[tuple[str, float, str]]) -> str:
@@ -174,7 +173,7 @@ def shares_bar(shares: Sequence[tuple[str, float, str]]) -> str:
         axes.set_ylim(-0.9, 0.5)
         axes.axis("off")
 
-    return _svg(draw, 0.85)
+    return svg(draw, 0.85)
 
 
 def scatter_with_line(
@@ -201,7 +200,7 @@ def scatter_with_line(
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
 
-    return _svg(draw, 2.6)
+    return svg(draw, 2.6)
 
 
 def histogram(values: Sequence[float], mark: float, label: str) -> str:
@@ -214,25 +213,7 @@ def histogram(values: Sequence[float], mark: float, label: str) -> str:
         axes.set_xlabel(label)
         axes.set_ylabel("answers")
 
-    return _svg(draw, 2.2)
-
-
-def curve(points: Series, title: str, reference: float | None = None) -> str:
-    """A value over optimiser steps, faint as it was and strong as a running mean."""
-    steps, values = _binned(points)
-
-    def draw(axes: "Axes") -> None:
-        if reference is not None:
-            axes.axhline(reference, color=BASE, linewidth=0.9, linestyle=(0, (3, 2)))
-        marker = "o" if len(steps) < 12 else ""
-        axes.plot(steps, values, color=POLICY, alpha=0.3, linewidth=1, marker=marker, markersize=3)
-        axes.plot(steps, _running_mean(values), color=POLICY, linewidth=1.8)
-        axes.grid(axis="y", color=FAINT, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.set_title(title, loc="left", fontsize=10)
-        axes.set_xlabel("optimiser step")
-
-    return _svg(draw, 2.0, _NARROW)
+    return svg(draw, 2.2)
 
 
 def _verdict_colour(dot: Dot) -> str:
@@ -248,28 +229,18 @@ def _thinned(values: Sequence[float]) -> Sequence[float]:
     return values[:: -(-len(values) // _MOST_POINTS) or 1]
 
 
-def _binned(points: Series, most: int = 300) -> tuple[list[float], list[float]]:
-    """Means over equal runs of steps, so that long trainings stay small."""
-    size = -(-len(points.x) // most) or 1
-    edges = [*range(0, len(points.x), size), len(points.x)]
-    spans = [(start, end) for start, end in pairwise(edges) if end > start]
-    return tuple(  # type: ignore[return-value]
-        [sum(values[start:end]) / (end - start) for start, end in spans]
-        for values in (points.x, points.y)
-    )
-
-
-def _running_mean(values: Sequence[float]) -> list[float]:
-    """Over the last tenth of the steps."""
-    window = max(1, len(values) // 10)
-    return [
-        sum(values[max(0, end - window) : end]) / min(end, window)
-        for end in range(1, len(values) + 1)
-    ]
-
-
-def _svg(draw: "Callable[[Axes], None]", height: float, width: float = _WIDTH) -> str:
+def svg(draw: "Callable[[Axes], None]", height: float, width: float = WIDTH) -> str:
     """The drawing as an `<svg>` element; its ids come from its own content."""
+    return stacked_svg([draw], [1.0], height, width)
+
+
+def stacked_svg(
+    draws: "Sequence[Callable[[Axes], None]]",
+    heights: Sequence[float],
+    height: float,
+    width: float = WIDTH,
+) -> str:
+    """Drawings above each other on one horizontal axis, with these shares of the height."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -278,7 +249,11 @@ def _svg(draw: "Callable[[Axes], None]", height: float, width: float = _WIDTH) -
         # Labels in scripts that matplotlib's own font lacks: the browser has fonts for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.subplots())
+        rows = figure.subplots(
+            len(draws), squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        )
+        for draw, (axes,) in zip(draws, rows, strict=True):
+            draw(axes)
         figure.savefig(
             sink,
             format="svg",

@@ -16,6 +16,7 @@ from pairwright.options import (
     ChatTemplate,
     ConfigFile,
     Debug,
+    DebugSft,
     DryRun,
     Fix,
     Item,
@@ -33,15 +34,17 @@ from pairwright.options import (
     VotedBy,
     VotesColumn,
     WinnerColumn,
-    complete_pair,
+    complete_traced,
     with_template,
 )
 from pairwright.output import quiet_libraries
 from pairwright.vote_files import ColumnOptions, VotingMethod
 
+_UNDER_TORCHRUN = "under torchrun too, where run=DIR stands for --run."
+
 app = typer.Typer(
     name="pairwright",
-    help="From prompts to a DPO-trained policy, every preference accounted for.",
+    help="From prompts to a trained policy, every preference accounted for.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,6 +68,37 @@ def run(
 
     overrides = with_template(overrides, chat_template)
     commands.run_road(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def sft(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    chat_template: ChatTemplate = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: DebugSft = False,
+) -> None:
+    """Fine-tune the model on conversations; the later stages start from what this makes.
+
+    Under torchrun too, where run=DIR stands for --run.
+    """
+    from pairwright import commands
+
+    overrides = with_template(overrides, chat_template)
+    commands.run_stage(
+        "sft",
+        config,
+        overrides,
+        run_path,
+        limit,
+        None,
+        dry_run=dry_run,
+        as_json=as_json,
+        rows=debug,
+    )
 
 
 @app.command()
@@ -263,7 +297,12 @@ def export(
 
 
 for _stage, _help in {
-    "dpo": "Train the policy on the dataset; under torchrun too, where run=DIR stands for --run.",
+    "reward": f"Train a reward model on the dataset; {_UNDER_TORCHRUN}",
+    "dpo": f"Train the policy on the dataset; {_UNDER_TORCHRUN}",
+    "grpo": "Train the policy on its own answers, each weighed against others to the same prompt; "
+    f"{_UNDER_TORCHRUN}",
+    "ppo": "Train the policy on its own answers and a value model that foresees their reward; "
+    f"{_UNDER_TORCHRUN}",
     "evaluate": "Compare the policy with the SFT model on held-out prompts.",
 }.items():
     app.command(_stage, help=_help)(_stage_command(_stage))
@@ -288,17 +327,20 @@ def report(run: RunPath, as_json: AsJson = False, debug: Debug = False) -> None:
 @app.command()
 def trace(
     run: RunPath,
-    pair_id: Annotated[str, typer.Argument(metavar="PAIR_ID", autocompletion=complete_pair)],
+    wanted: Annotated[
+        str, typer.Argument(metavar="PAIR_ID|PROMPT_ID", autocompletion=complete_traced)
+    ],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """A pair's history, from the prompt to the optimiser steps that trained on it.
 
-    The start of the id is enough where it is unique.
+    Where the policy was trained online, a prompt's: every answer that was learned from, its step,
+    rewards and advantage. The start of the id is enough where it is unique.
     """
     from pairwright import commands
 
-    commands.trace(run, pair_id, as_json=as_json)
+    commands.trace(run, wanted, as_json=as_json)
 
 
 @app.command()
@@ -308,7 +350,10 @@ def chat(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the SFT model and the trained policy side by side; /new starts afresh."""
+    """Ask the SFT model and the trained policy side by side; /new starts afresh.
+
+    A run that has only fine-tuned so far shows the base model beside what it became.
+    """
     from pairwright import commands
 
     commands.chat(target, overrides, as_json=as_json)

@@ -18,6 +18,7 @@ from pairwright.road import (
     check_road,
     check_stage,
     counted,
+    find_modules_beside,
     make_road,
     make_stage,
     open_plan,
@@ -86,11 +87,14 @@ def run_stage(
     *,
     dry_run: bool,
     as_json: bool,
+    rows: bool = False,
 ) -> None:
     output = Output(as_json=as_json)
     with output.working():
         plan = open_plan(config, overrides or (), run=run, limit=limit)
         stages = check_stage(plan, stage)
+        if rows and rank() == 0:
+            _show_masked_rows(plan, Progress())
         made = None if dry_run else make_stage(plan, stage, Progress(), shard=shard)
     if made is None:
         _print_steps(output, plan, stages)
@@ -242,25 +246,39 @@ def report(run: Path, *, as_json: bool) -> None:
     )
 
 
-def trace(run: Path, pair_id: str, *, as_json: bool) -> None:
+def trace(run: Path, wanted: str, *, as_json: bool) -> None:
     from pairwright.trace import trace_pair
+    from pairwright.trace_rollouts import online_stage, prompt_history_view, trace_prompt
     from pairwright.trace_view import history_view
 
-    history = trace_pair(RunFolder.existing(run), pair_id)
-    Output(as_json=as_json).result(json.loads(history.model_dump_json()), history_view(history))
+    folder = RunFolder.existing(run)
+    has_pairs = bool(folder.stage("pair").files())
+    if wanted.startswith("p-") or (online_stage(folder) is not None and not has_pairs):
+        asked = trace_prompt(folder, wanted)
+        data, view = asked.model_dump_json(), prompt_history_view(asked)
+    else:
+        history = trace_pair(folder, wanted)
+        data, view = history.model_dump_json(), history_view(history)
+    Output(as_json=as_json).result(json.loads(data), view)
 
 
 def chat(target: Path, overrides: Sequence[str] | None, *, as_json: bool) -> None:
     from pairwright.terminal_chat import converse, read_lines, side_by_side
-    from pairwright.training import load_policies
+    from pairwright.training import load_fine_tuned, load_policies, only_fine_tuned
 
     output = Output(as_json=as_json)
+    names = ("SFT model", "policy")
     with output.working():
         plan = _plan_of(target, overrides or ())
-        base, policy = load_policies(plan.config, plan.run)
+        if only_fine_tuned(plan):
+            names = ("base model", "SFT model")
+            base, policy = load_fine_tuned(plan)
+        else:
+            base, policy = load_policies(plan)
     lines = read_lines(sys.stdin, prompt=sys.stderr)
     said = []
-    for answers in converse(lines, base, policy, plan.config.evaluate, seed=plan.config.seed):
+    settings, seed = plan.config.evaluate, plan.config.seed
+    for answers in converse(lines, base, policy, settings, seed=seed, names=names):
         said.append(answers._asdict())
         if not as_json:
             output.result(None, side_by_side(answers))
@@ -283,7 +301,10 @@ def doctor(config_file: Path | None, *, as_json: bool) -> None:
 
     output = Output(as_json=as_json)
     with output.working():
-        config = None if config_file is None else load_config(config_file, as_=Config)
+        config = None
+        if config_file is not None:
+            config = load_config(config_file, as_=Config)
+            find_modules_beside(config_file)
         findings = examine(config)
     output.result([finding._asdict() for finding in findings], findings_table(findings))
     missing = [finding.name for finding in findings if finding.state == "missing"]
@@ -302,6 +323,17 @@ def selftest(*, as_json: bool) -> None:
     if broken:
         message = f"{len(broken)} of {len(laws)} laws are broken: {'; '.join(broken)}"
         raise CheckError(message, after_result=True)
+
+
+def _show_masked_rows(plan: Plan, progress: Progress) -> None:
+    """The first rows of fine-tuning, with the tokens that are trained on marked, on stderr."""
+    from dpo.conversations import masked_rows
+    from pairwright.masked_rows import render_masked_rows
+
+    sft = plan.config.sft
+    if sft is not None:
+        rows = masked_rows(sft.data, plan.config.model, sft)
+        progress.console.print(render_masked_rows(rows), soft_wrap=True)
 
 
 def _plan_of(target: Path, overrides: Sequence[str] = ()) -> Plan:

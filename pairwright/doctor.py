@@ -4,15 +4,15 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
-from schemas.configs import AggregateConfig, Config, LabelConfig, ModelConfig
+from schemas.configs import AggregateConfig, Config, EndpointConfig, LabelConfig, ModelConfig
 
 _GIB = 1 << 30
 _LITTLE_MEMORY, _LITTLE_DISK = 4 * _GIB, 2 * _GIB
@@ -31,7 +31,12 @@ def examine(config: Config | None) -> list[Finding]:
     folder = Path.cwd() if config is None else config.run
     checks += [lambda: iter([disk_finding("run folder", folder, key="run")]), _cache]
     if config is not None:
-        checks += [lambda: _model(config.model), lambda: _trainer(config)]
+        checks += [
+            lambda: _model(config.model),
+            lambda: _trainers(config),
+            lambda: _endpoints(config),
+            lambda: _rewards(config),
+        ]
         label, aggregate = config.label, config.aggregate
         if label is not None:
             checks.append(lambda: _labelling(label, aggregate))
@@ -160,12 +165,65 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
         yield Finding("chat template", "warning", warning)
 
 
-def _trainer(config: Config) -> Iterator[Finding]:
-    from dpo.train_dpo import check_trainer
+def _trainers(config: Config) -> Iterator[Finding]:
+    """Whether TRL takes the keys of each section that trains."""
+    from pairwright.plugins import check_trainer
+    from pairwright.settings import policy_stage
+
+    asked = [name for name in ("sft", "reward") if getattr(config, name) is not None]
+    for stage in (*asked, policy_stage(config)):
+        keys = getattr(getattr(config, stage), "trainer", None)
+        if keys is None:
+            continue
+        name = f"{stage} trainer keys"
+        try:
+            check_trainer(config, stage)
+        except (ValueError, ImportError) as error:
+            yield Finding(name, "missing", " ".join(str(error).split()))
+        else:
+            yield Finding(name, "ok", f"{len(keys)} keys that TRL knows")
+
+
+def _endpoints(config: Config) -> Iterator[Finding]:
+    """Whether what asks other servers is there; none is asked here."""
+    from importlib.util import find_spec
+
+    if not any(True for _ in _endpoints_in(config.model_dump(mode="json"))):
+        return
+    for package in ("openai", "aiolimiter"):
+        if find_spec(package) is None:
+            yield Finding(package, "missing", f"an endpoint needs it; `pip install {package}`")
+    variables = dict.fromkeys(
+        str(endpoint.get("key_variable") or EndpointConfig.model_fields["key_variable"].default)
+        for endpoint in _endpoints_in(config.model_dump(mode="json"))
+    )
+    for variable in variables:
+        if os.environ.get(variable):
+            yield Finding("endpoint key", "ok", f"in {variable}")
+        else:
+            yield Finding(
+                "endpoint key", "warning", f"{variable} is not set, as a server with keys needs"
+            )
+
+
+def _endpoints_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The endpoints that the config names, in whatever section."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _endpoints_in(item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key == "endpoint" and isinstance(item, Mapping):
+                yield item
+            else:
+                yield from _endpoints_in(item)
+
+
+def _rewards(config: Config) -> Iterator[Finding]:
+    """Whether rewards, judges and strategies are there and fit; no weights load."""
+    from pairwright.plugins import check_all
 
     try:
-        check_trainer(config.dpo.trainer, config.model)
-    except (ValueError, ImportError) as error:
-        yield Finding("trainer keys", "missing", " ".join(str(error).split()))
-    else:
-        yield Finding("trainer keys", "ok", f"{len(config.dpo.trainer)} keys that TRL knows")
+        check_all(config)
+    except (ValueError, OSError, ImportError) as error:
+        yield Finding("rewards", "missing", " ".join(str(error).split()))

@@ -9,9 +9,17 @@ from pydantic import ValidationError
 
 from dpo.step_log import StepRecord
 from dpo.summary import EvaluationRecord, EvaluationSummary
+from pairwright.finetuned_view import (
+    FineTuned,
+    RewardModel,
+    finetuned_doubts,
+    read_reward_model,
+    read_sft,
+)
 from pairwright.funnel import Funnel, Seen, funnel
+from pairwright.online_view import METHODS, Online, online_doubts, read_online
 from pairwright.people import People, people_doubts, prompts_answered, read_people
-from pairwright.plan import UPSTREAM
+from pairwright.plan import ON_PAIRS, UPSTREAM
 from pairwright.road import stored_plan
 from pairwright.verdict import Verdict, doubts, verdict
 from schemas.arrow import first_error
@@ -22,6 +30,7 @@ MUCH_TRUNCATED = 0.2
 
 _ABSENT = {
     "prompts": "prompts were not loaded",
+    "sft": "the SFT model was not fine-tuned",
     "generate": "no candidate was sampled",
     "rank": "candidates were not judged",
     "label": "people were not asked",
@@ -29,7 +38,10 @@ _ABSENT = {
     "pair": "no pair was proposed",
     "validate": "pairs have not been through the gate",
     "export": "no dataset was written",
+    "reward": "no reward model was trained",
     "dpo": "no policy was trained",
+    "grpo": "no policy was trained",
+    "ppo": "no policy was trained",
     "evaluate": "no policy was compared with the SFT model",
 }
 
@@ -41,8 +53,12 @@ class Missing(NamedTuple):
 
 class Findings(NamedTuple):
     run: Path
+    model: str | None
+    """What the run calls its SFT model."""
     manifests: dict[str, Manifest]
     """Of every stage on disk, in the order of the road."""
+    road: list[str]
+    """The stages that the run is to have, in order."""
     missing: list[Missing]
     funnel: Funnel
     people: People | None
@@ -53,6 +69,11 @@ class Findings(NamedTuple):
     summary: EvaluationSummary | None
     records: list[EvaluationRecord]
     steps: list[StepRecord]
+    """Of DPO."""
+    sft: FineTuned | None
+    reward_model: RewardModel | None
+    online: Online | None
+    """GRPO or PPO, where that made the policy."""
     pair_id: str | None
     """A pair whose history can be traced: the first that was trained on, else the first kept."""
 
@@ -87,23 +108,30 @@ def read_findings(run: RunFolder) -> Findings:
         records = list(stages["evaluate"].read(EvaluationRecord))
     steps = list(stages["dpo"].read(StepRecord)) if "dpo" in done else []
     trained = {pair_id for step in steps for pair_id in step.pair_ids}
+    road, online = _road(run, manifests), read_online(run, manifests)
     found = Findings(
         run=run.path,
+        model=_model(run, manifests),
         manifests=manifests,
-        missing=list(_missing(_road(run, manifests), manifests)),
+        road=road,
+        missing=list(_missing(road, manifests)),
         funnel=funnel(
             manifests,
             Seen(
                 trained_pairs=len(trained) if "dpo" in done else None,
                 answered_prompts=prompts_answered(run, manifests),
+                sampled_prompts=None if online is None else online.prompts,
             ),
         ),
         people=read_people(run, manifests),
-        verdict=verdict(summary),
+        verdict=verdict(summary, gamed=online is not None and online.is_gamed),
         warnings=[],
         summary=summary,
         records=records,
         steps=steps,
+        sft=read_sft(run, manifests),
+        reward_model=read_reward_model(run, manifests),
+        online=online,
         pair_id=_pair_id(steps, run.stage("validate")),
     )
     return found._replace(warnings=list(_warnings(found)) + list(_stale(run, manifests)))
@@ -119,17 +147,33 @@ def _summary(manifest: Manifest, run: Path) -> EvaluationSummary:
         ) from None
 
 
+def _model(run: RunFolder, manifests: dict[str, Manifest]) -> str | None:
+    generate = manifests.get("generate")
+    if generate is not None and isinstance(generate.facts, dict) and "model" in generate.facts:
+        return str(generate.facts["model"])
+    try:
+        return stored_plan(run).config.model.path
+    except ValueError:
+        return None
+
+
 def _road(run: RunFolder, manifests: dict[str, Manifest]) -> list[str]:
     """The stages that the run is to have: those of its config or, without one, of its manifests."""
     try:
         return stored_plan(run).stages
     except ValueError:
         pass
+    skipped = {"sft", "reward"} - manifests.keys()
     pair = manifests.get("pair")
     if pair is not None and isinstance(pair.config, dict) and pair.config.get("edit"):
-        return [name for name in UPSTREAM if name not in ("rank", "label", "aggregate")]
-    unused = {"rank"} - manifests.keys() if "label" in manifests else {"label"}
-    return [name for name in UPSTREAM if name not in unused]
+        skipped |= {"rank", "label", "aggregate"}
+    else:
+        skipped |= {"rank"} - manifests.keys() if "label" in manifests else {"label"}
+    trainer = next((name for name in METHODS if name in manifests), "dpo")
+    skipped |= {"dpo", *METHODS} - {trainer}
+    if trainer != "dpo" and not manifests.keys() & {*ON_PAIRS, "reward"}:
+        skipped |= {*ON_PAIRS}
+    return [name for name in UPSTREAM if name not in skipped]
 
 
 def _missing(road: list[str], manifests: dict[str, Manifest]) -> Iterator[Missing]:
@@ -167,6 +211,9 @@ def _warnings(found: Findings) -> Iterator[str]:
     if unused and not confidence.get("used"):
         yield "Pairs carry a confidence, but training did not use it (dpo.confidence is false)."
     yield from dpo.get("health", [])
+    if found.online is not None:
+        yield from online_doubts(found.online)
+    yield from finetuned_doubts(found.sft, found.reward_model)
     yield from found.facts("validate").get("warnings", [])
     yield from (f"Chat template: {text}" for text in _template_warnings(found))
     candidates = found.funnel.candidates or 0

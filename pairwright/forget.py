@@ -39,7 +39,7 @@ def forget(plan: Plan, kind: Kind, name: str) -> Forgotten:
             thing, or another process writes one of the runs; nothing is removed then.
     """
     store = plan.annotations
-    if not store.folder.is_dir():
+    if not store.folder.is_dir() and not _never_labelled(plan):
         raise ValueError(
             f"annotation folder '{store.folder}' of run '{plan.run.path}' does not exist here, in "
             f"'{Path.cwd()}'; run `pairwright forget` where the run was made"
@@ -64,6 +64,15 @@ def forget(plan: Plan, kind: Kind, name: str) -> Forgotten:
     return Forgotten(
         tombstone, on_server, stages, {path: gone for path, gone in deleted.items() if gone}
     )
+
+
+def _never_labelled(plan: Plan) -> bool:
+    """Whether the run asks nobody, so that it has no store before something is forgotten.
+
+    A run whose prompt files are not here was made elsewhere, and a tombstone must lie there.
+    """
+    sources = [Path(source.path) for source in plan.config.prompts]
+    return plan.config.label is None and all(source.exists() for source in sources if source.suffix)
 
 
 def runs_beside(plan: Plan) -> list[RunFolder]:

@@ -1,5 +1,6 @@
-"""From prompts to trained pairs: what went into each stage, what came out, and what became of the
-rest. Each line counts in one unit, and what went in is what came out plus what left with a reason.
+"""From prompts to trained pairs or rollouts: what went into each stage, what came out, and what
+became of the rest. Each line counts in one unit, and what went in is what came out plus what left
+with a reason.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,8 @@ class Funnel(Record):
     """Pairs that did not."""
     train: int | None
     test: int | None
+    rollouts: int | None
+    """Answers that a policy was trained online on."""
     lines: tuple[FunnelLine | Made, ...]
     adds_up: bool
     """Whether every line does."""
@@ -58,6 +61,8 @@ class Seen(NamedTuple):
     """Pairs that entered some optimiser step."""
     answered_prompts: int | None = None
     """Prompts about which somebody answered."""
+    sampled_prompts: int | None = None
+    """Prompts that a policy trained online was asked."""
 
 
 def funnel(manifests: Mapping[str, Manifest], seen: Seen) -> Funnel:
@@ -81,6 +86,7 @@ def funnel(manifests: Mapping[str, Manifest], seen: Seen) -> Funnel:
         quarantined=count("validate", "quarantined"),
         train=count("validate", "train"),
         test=count("validate", "test"),
+        rollouts=count("grpo", "rollouts") or count("ppo", "rollouts"),
         lines=tuple(lines),
         adds_up=all(line.adds_up for line in lines if isinstance(line, FunnelLine)),
     )
@@ -166,12 +172,37 @@ def _lines(
             ]
         case "export":
             given = f"{came_in('validate', 'out', 'in'):,} pairs"
-            rows = ", ".join(f"{own[key]:,} rows in {key}" for key in sorted(own) if key != "in")
-            return [Made(stage=stage, given=given, made=rows)]
+            made = ", ".join(f"{own[key]:,} rows in {key}" for key in sorted(own) if key != "in")
+            return [Made(stage=stage, given=given, made=made)]
+        case "sft" if "rows" in facts:
+            rows = facts["rows"]
+            kept = rows["trained"] + rows["held_out"]
+            split = f"{rows['trained']:,} to train on, {rows['held_out']:,} held out"
+            return [
+                line("conversations", rows["read"], kept, facts.get("reasons", {})),
+                Made(stage=stage, given=f"{kept:,} conversations", made=split),
+            ]
+        case "reward" if "pairs" in facts:
+            came, long = came_in("validate", "train", "train"), facts.get("too_long_pairs", 0)
+            return [line("pairs", came, facts["pairs"], {"TOO_LONG": long} if long else {})]
         case "dpo" if seen.trained_pairs is not None:
             came, trained = came_in("validate", "train", "train"), seen.trained_pairs
             skipped = came - trained
             return [line("pairs", came, trained, {"NOT_TRAINED_ON": skipped} if skipped else {})]
+        case "grpo" | "ppo":
+            came = came_in("prompts", "prompts", "prompts")
+            asked = own.get("prompts", 0) if seen.sampled_prompts is None else seen.sampled_prompts
+            unasked = max(0, own.get("prompts", 0) - asked)
+            never = {"NOT_SAMPLED": unasked} if unasked else {}
+            rollouts = own.get("rollouts", 0)
+            judged = rollouts - own.get("abstained", 0)
+            mute = {"NOT_JUDGED": rollouts - judged} if rollouts > judged else {}
+            made = f"{rollouts:,} rollouts of {own.get('tokens', 0):,} tokens"
+            return [
+                line("prompts", came, asked, {**reasons, **never}),
+                Made(stage=stage, given=f"{asked:,} prompts", made=made),
+                line("rollouts", rollouts, judged, mute),
+            ]
         case "evaluate":
             asked, refused = own.get("prompts", 0), own.get("quarantined", 0)
             return [line("held-out prompts", asked + refused, asked, reasons)]

@@ -22,17 +22,34 @@ prompts:                   # JSONL, Parquet, CSV, or a `datasets` name or folder
     # tags: [everyday]
     # limit: 100
 
+# sft:                     # fine-tune `model` first; the later stages start from what this makes
+#   data:                    # JSONL, Parquet, CSV, or a `datasets` name or folder
+#     - path: conversations.jsonl   # messages, or prompt and completion, in each row
+#       # limit: 1000
+#   lora: {{r: 16, alpha: 32}}   # null trains all weights; an adapter is merged
+#   max_length: 1024
+#   test_share: 0.05         # share of conversations held out, to measure the loss on
+#   trainer:                 # TRL's own SFTConfig keys
+#     learning_rate: 1.0e-4
+#     packing: false
+
 generate:                  # nothing is taken from the model's own generation settings
   n: 4                     # samples a prompt
   temperature: 1.0
   top_p: 1.0
   max_new_tokens: 256
   batch_size: 16           # sequences decoded together
+  # endpoint:              # sample from an OpenAI-compatible server instead of loading `model`
+  #   base_url: http://localhost:8000/v1
+  #   model: my-model
 
 rank:                      # rewards, summed by weight; your own: `my_module:MyReward`
   rewards:
     - use: curation.rewards.rules:LengthReward
       args: {{at_most: 60}}
+  # judge:                 # in place of rewards: an LLM compares answers, in both orders
+  #   use: curation.judges:PairwiseJudge
+  #   args: {{endpoint: {{base_url: "http://localhost:8000/v1", model: my-judge}}}}
 
 # label:                   # people's answers; with it, their votes decide and `rank` may go
 #   dataset: My preferences     # the title in Argilla
@@ -81,6 +98,51 @@ dpo:
     learning_rate: 1.0e-4
     num_train_epochs: 3
     per_device_train_batch_size: 4
+
+# reward:                    # a reward model on the pairs; it lies in RUN/reward/model
+#   base: null                 # the model it starts from; default: the SFT model
+#   lora: {{r: 16, alpha: 32}}   # null trains all weights
+#   confidence: true
+#   margin: 0.0                # how much of a pair's margin the difference has to exceed
+#   trainer:                   # TRL's own RewardConfig keys
+#     learning_rate: 1.0e-4
+
+# grpo:                      # in place of dpo: train the policy on its own answers; needs
+#                            # evaluate.prompts, and pairs only for a section `reward`
+#   lora: {{r: 16, alpha: 32}}
+#   rewards: []                # default: the rewards, or the judge, that rank; the run's own model:
+#                              # [{{use: "curation.rewards.model:RewardModel",
+#                              #    args: {{path: runs/first/reward/model}}}}]
+#   watch:                     # what is looked at meanwhile, and what ends the training
+#     rewards: []              # held-out rewards: they score every rollout and train nothing
+#     every: 0                 # answer held-out prompts every so many steps; 0: never
+#     prompts: 16              # how many of evaluate.prompts are answered then
+#     window: 8                # steps at the start and at the end that alarms compare
+#     stop_kl: null            # nats a token
+#     stop_on_drop: false      # end once the held-out reward has clearly fallen
+#   trainer:                   # TRL's own GRPOConfig keys
+#     num_generations: 4
+#     per_device_train_batch_size: 16
+#     max_completion_length: 128
+#     temperature: 0.9
+#     learning_rate: 1.0e-4
+#     beta: 0.02
+
+# ppo:                       # or so, with a value model; rewards and watch as in grpo
+#   lora: {{r: 16, alpha: 32}}
+#   steps: 32
+#   rollouts: 16               # answers sampled a step
+#   n: 1                       # answers a prompt
+#   epochs: 2                  # passes over each step's rollouts
+#   minibatch: 8               # rollouts an optimiser update
+#   microbatch: 8              # rollouts that one forward pass holds
+#   learning_rate: 1.0e-5
+#   value: shared              # the value head's trunk, or `separate`
+#   kl_coef: 0.05              # weight of the KL to the SFT model
+#   kl_target: null            # nats an answer, for a coefficient that adapts
+#   missing_eos_penalty: 0.0
+#   max_new_tokens: 128
+#   temperature: 1.0
 
 evaluate:                  # before and after, decoded alike, on the held-out prompts
   # prompts: [{{path: held_out.jsonl}}]   # default: the test split of the pairs

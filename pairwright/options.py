@@ -22,14 +22,17 @@ def _complete_run_or_config(incomplete: str) -> Iterator[str]:
     yield from map(str, sorted(Path().glob(f"{incomplete}*.y*ml")))
 
 
-def complete_pair(ctx: typer.Context, incomplete: str) -> Iterator[str]:
-    """Pair ids of the run named before."""
+def complete_traced(ctx: typer.Context, incomplete: str) -> Iterator[str]:
+    """Pair ids of the run named before, and prompt ids where its policy was trained online."""
     from pairwright.trace import pair_ids
+    from pairwright.trace_rollouts import online_stage, prompt_ids
     from schemas.run_folder import RunFolder
 
-    for pair_id in pair_ids(RunFolder(Path(ctx.params["run"]))):
-        if pair_id.startswith(incomplete):
-            yield pair_id
+    run = RunFolder(Path(ctx.params["run"]))
+    prompts = prompt_ids(run) if online_stage(run) is not None else ()
+    for traced in (*pair_ids(run), *prompts):
+        if traced.startswith(incomplete):
+            yield traced
 
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)]
@@ -73,6 +76,14 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; all else goes to stderr.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+DebugSft = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        help="Show, before training, the first rows with the tokens that are trained on marked; "
+        "and where an error comes from.",
+    ),
+]
 
 
 Item = Annotated[

@@ -16,11 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from pairwright.asked import askers_among, asking, forget_answers
+from pairwright.judging import UnrankedPrompt, of_comparisons, of_scores
 from pairwright.plan import Plan
 from pairwright.plugins import build
 from pairwright.progress import Progress, Task
 from pairwright.stored import StoredPrompts, by_prompt, columns, row_count
 from schemas.arrow import from_table, to_table
+from schemas.interfaces import Ranker
 from schemas.records import (
     Candidate,
     Judgement,
@@ -70,44 +73,86 @@ class UnusedCandidate(Record):
 
 
 def make_judgements(road: Road) -> Manifest:
-    """Judgements of the candidates by the configured rewards."""
+    """Judgements of the candidates by the configured rewards, or by the judge."""
     from curation.rankers import RewardRanker
     from curation.rewards.weighted import build_reward
 
     rank = road.plan.config.rank
     if rank is None:
-        raise ValueError("the config has no section 'rank'; expected rank.rewards")
+        raise ValueError("the config has no section 'rank'; expected rank.rewards or rank.judge")
     source, stage = road.run.stage("generate"), road.run.stage("rank")
     prompts = StoredPrompts(road.run.stage("prompts"))
-    reward = build_reward(rank.rewards, rank.abstain)
-    ranker = RewardRanker(reward)
+    ranker: Ranker
+    judging: dict[str, object]
+    if rank.judge is not None:
+        ranker = build(rank.judge.use, rank.judge.args, where="rank.judge")
+        judging = {str(rank.judge.name or getattr(ranker, "name", rank.judge.use)): ranker}
+    else:
+        reward = build_reward(rank.rewards, rank.abstain)
+        ranker = RewardRanker(reward)
+        judging = {part.name: part.reward for part in reward.rewards}
     writer = road.begin("rank", parts=len(source.files()))
-    with road.progress.task("rank", "candidates", row_count(source)) as task:
+    with (
+        asking(askers_among(judging.values()), stage) as meter,
+        road.progress.task("rank", "candidates", row_count(source)) as task,
+    ):
         for index, candidates in _missing_parts(source, Candidate, writer, task):
             grouped = by_prompt(candidates)
             asked = prompts.of(grouped)
-            judgements = ranker.rank((asked[key], group) for key, group in grouped.items())
-            writer.commit(index, to_table(judgements, Judgement))
-    for component in reward.rewards:
-        for reason, count in getattr(component.reward, "abstained", {}).items():
-            road.progress.line(f"rank: '{component.name}' abstained on {count} answers, {reason}")
-    table = columns(stage, ["question", "scores"])
-    overall = table.filter(pc.field("question") == "overall")
-    counts = {
-        "candidates": row_count(source),
-        "judgements": table.num_rows,
-        "abstained": pc.list_flatten(overall["scores"]).null_count,
-    }
-    return writer.finish(counts=counts)
+            judgements = list(ranker.rank((asked[key], group) for key, group in grouped.items()))
+            writer.commit(index, to_table(judgements, Judgement), **meter.table())
+    for name, judge in judging.items():
+        for reason, count in getattr(judge, "abstained", {}).items():
+            road.progress.line(f"rank: '{name}' abstained on {count} answers, {reason}")
+    forget_answers(stage)
+    found = of_scores if rank.judge is None else of_comparisons
+    return writer.finish(**found(stage, row_count(source)))
 
 
 def make_rankings(road: Road) -> Manifest:
-    """Rankings concluded from the judgements: machine scores, or people's votes."""
-    if road.plan.method == "score":
-        return _rankings_by_machine(road)
-    from pairwright.labelling import rankings_by_people
+    """Rankings concluded from the judgements: a machine's, or people's votes."""
+    if not road.plan.by_machine:
+        from pairwright.labelling import rankings_by_people
 
-    return rankings_by_people(road)
+        return rankings_by_people(road)
+    rank, method = road.plan.config.rank, road.plan.method
+    judged = rank is not None and rank.judge is not None
+    expected = "bradley-terry" if judged else "score"
+    if method != expected:
+        what = "a judge's comparisons are" if judged else "scores are"
+        raise ValueError(
+            f"aggregate.method is '{method}', but {what} to be ranked; expected {expected}, or "
+            "leave it out"
+        )
+    return _rankings_by_judge(road) if judged else _rankings_by_machine(road)
+
+
+def _rankings_by_judge(road: Road) -> Manifest:
+    from curation.judged import rankings_from_judges
+
+    source, stage = road.run.stage("rank"), road.run.stage("aggregate")
+    question = road.plan.config.aggregate.question
+    writer = road.begin("aggregate", parts=len(source.files()))
+    with road.progress.task("aggregate", "judgements", row_count(source)) as task:
+        for index, judgements in _missing_parts(source, Judgement, writer, task):
+            found = list(rankings_from_judges(judgements, question=question))
+            unranked = [
+                UnrankedPrompt(prompt_id=item.prompt_id, reason=item.reason)
+                for item in found
+                if not isinstance(item, Ranking)
+            ]
+            writer.commit(
+                index,
+                to_table((item for item in found if isinstance(item, Ranking)), Ranking),
+                unranked=to_table(unranked, UnrankedPrompt),
+            )
+    reasons = Counter(columns(stage, ["reason"], "unranked")["reason"].to_pylist())
+    counts = {
+        "judgements": row_count(source),
+        "rankings": row_count(stage),
+        "unranked": reasons.total(),
+    }
+    return writer.finish(counts=counts, reasons=reasons)
 
 
 def _rankings_by_machine(road: Road) -> Manifest:
@@ -173,7 +218,7 @@ def make_pairs(road: Road) -> Manifest:
     from curation.validation.row import Quarantined, rows_from_proposals
 
     config, source = road.plan.config, road.run.stage("pair")
-    chat = load_chat(config.model) if config.gate.token_checks else None
+    chat = load_chat(road.plan.model) if config.gate.token_checks else None
     writer = road.begin("validate", parts=1)
     with road.progress.task("validate", "pairs", row_count(source)) as task:
         proposals = _counted(source.read(PairProposal), task)

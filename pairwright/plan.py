@@ -5,38 +5,63 @@ be quarantined are left out. Models and templates count by the hash of their con
 their SHA-256, a user's own code by the SHA-256 of its module.
 """
 
-import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pairwright.digests import code_digests, differences, source_digest
+from pairwright.plugins import build
+from pairwright.settings import (
+    PolicyStage,
+    online_reward,
+    online_section,
+    policy_stage,
+    rewards_of_stage,
+    stage_settings,
+    trained_here,
+)
 from schemas.annotations import AnnotationStore
 from schemas.configs import (
     ANNOTATIONS,
     Config,
-    LabelConfig,
+    ConversationSource,
     Method,
+    ModelConfig,
     PromptSource,
     RewardConfig,
 )
 from schemas.records import content_hash
-from schemas.run_folder import Manifest, RunFolder, Stage, file_sha256
+from schemas.run_folder import Manifest, RunFolder, Stage
 
 UPSTREAM: dict[str, tuple[str, ...]] = {
     "prompts": (),
-    "generate": ("prompts",),
+    "sft": (),
+    "generate": ("prompts", "sft"),
     "rank": ("prompts", "generate"),
     "label": ("prompts", "generate"),
     "aggregate": ("rank", "label"),
     "pair": ("prompts", "generate", "aggregate"),
-    "validate": ("pair",),
+    "validate": ("pair", "sft"),
     "export": ("validate",),
-    "dpo": ("export",),
-    "evaluate": ("prompts", "export", "dpo"),
+    "reward": ("export", "sft"),
+    "dpo": ("export", "sft"),
+    "grpo": ("prompts", "sft", "reward"),
+    "ppo": ("prompts", "sft", "reward"),
+    "evaluate": ("prompts", "sft", "export", "reward", "dpo", "grpo", "ppo"),
 }
 """The stages in the order of the road, and which of them each one reads."""
 
-_OWN_PACKAGES = ("schemas", "curation", "dpo", "pairwright")
+ON_PAIRS = ("generate", "rank", "label", "aggregate", "pair", "validate", "export")
+"""The stages that lead from prompts to pairs."""
+
+TRAINED: dict[str, str] = {
+    "sft": "policy",
+    "reward": "model",
+    "dpo": "policy",
+    "grpo": "policy",
+    "ppo": "policy",
+}
+"""The stages that train, and what the model of each is called in its folder."""
 
 State = Literal["complete", "partial", "missing", "stale"]
 
@@ -57,30 +82,66 @@ class Plan:
         self.config = config
         self.run = run
         self.limit = limit
-        self._digests: dict[PromptSource, str] = {}
+        self._digests: dict[PromptSource | ConversationSource, str] = {}
 
     @property
     def stages(self) -> list[str]:
-        """The stages of this config's road, in order; edited pairs need no ranking."""
-        skipped = {"rank", "label", "aggregate"} if self.config.pair.edit else set()
-        for section in ("rank", "label"):
-            if getattr(self.config, section) is None:
+        """The stages of this config's road, in order.
+
+        Edited pairs need no ranking, and a policy that is trained online no pairs, unless a reward
+        model is to be trained on them.
+        """
+        config = self.config
+        skipped = {"dpo", "grpo", "ppo"} - {self.policy_stage}
+        skipped.update({"rank", "label", "aggregate"} if config.pair.edit else ())
+        for section in ("sft", "rank", "label", "reward"):
+            if getattr(config, section) is None:
                 skipped.add(section)
+        if self.policy_stage != "dpo" and config.reward is None:
+            skipped.update(ON_PAIRS)
         return [name for name in UPSTREAM if name not in skipped]
+
+    @property
+    def policy_stage(self) -> PolicyStage:
+        """The stage that trains the run's policy."""
+        return policy_stage(self.config)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The SFT model of every stage after `sft`: what that trains, or else the config's."""
+        if self.config.sft is None:
+            return self.config.model
+        whole = {
+            "path": str(self.run.stage("sft").folder / TRAINED["sft"]),
+            "revision": None,
+            "adapter": None,
+            "chat_template": None,
+        }
+        return self.config.model.model_copy(update=whole)
 
     @property
     def method(self) -> Method:
         """How judgements become rankings: people's votes decide where people are asked."""
-        default: Method = "score" if self.config.label is None else "majority"
+        default: Method = "majority"
+        if self.config.label is None:
+            judged = self.config.rank is not None and self.config.rank.judge is not None
+            default = "bradley-terry" if judged else "score"
         return self.config.aggregate.method or default
 
+    @property
+    def by_machine(self) -> bool:
+        """Whether the rankings come from rewards or a judge alone."""
+        return self.config.label is None or self.method == "score"
+
     def upstream(self, stage: str) -> list[str]:
-        unused = "label" if self.method == "score" else "rank"
-        return [
-            name
-            for name in UPSTREAM[stage]
-            if name in self.stages and not (stage == "aggregate" and name == unused)
-        ]
+        """The stages of the road that this one reads."""
+        unused = {"label" if self.by_machine else "rank"} if stage == "aggregate" else set()
+        if stage == "evaluate" and self.policy_stage != "dpo":
+            unused.add("export")
+        rewards = rewards_of_stage(self.config, stage)
+        if not any(trained_here(self.config, reward) for reward in rewards):
+            unused.add("reward")
+        return [name for name in UPSTREAM[stage] if name in self.stages and name not in unused]
 
     @property
     def annotations(self) -> AnnotationStore:
@@ -90,38 +151,13 @@ class Plan:
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The part of the config that the stage's files depend on."""
-        config, model = self.config, self.config.model
-        decoding = {"dtype": model.dtype, "date": model.date, "system_role": model.system_role}
-        seed = {"seed": config.seed}
-        match stage:
-            case "prompts":
-                sources = [source.model_dump(mode="json") for source in config.prompts]
-                return {"sources": sources, "limit": self.limit}
-            case "generate":
-                return {**seed, **decoding, **config.generate.model_dump(mode="json")}
-            case "rank":
-                return {} if config.rank is None else config.rank.model_dump(mode="json")
-            case "label":
-                return {} if config.label is None else label_settings(config.label)
-            case "aggregate":
-                people = {} if self.method == "score" else {"min_votes": config.aggregate.min_votes}
-                return {"method": self.method, "question": config.aggregate.question, **people}
-            case "pair":
-                return {**seed, **config.pair.model_dump(mode="json")}
-            case "validate":
-                gate = config.gate.model_dump(mode="json", exclude={"max_quarantined"})
-                return {**seed, **gate, "system_role": model.system_role, "date": model.date}
-            case "export":
-                return {}
-            case "dpo":
-                dpo = config.dpo.model_dump(mode="json")
-                return {**seed, "dtype": model.dtype, "max_length": config.gate.max_length, **dpo}
-            case "evaluate":
-                rewards = [reward.model_dump(mode="json") for reward in evaluation_rewards(config)]
-                evaluate = config.evaluate.model_dump(mode="json") | {"rewards": rewards}
-                abstain = {"abstain": config.rank.abstain} if config.rank else {}
-                return {**seed, **decoding, **evaluate, **abstain}
-        raise ValueError(f"no stage is called '{stage}'; stages are {', '.join(UPSTREAM)}")
+        settings = stage_settings(self.config, stage)
+        if stage == "prompts":
+            return settings | {"limit": self.limit}
+        if stage == "aggregate":
+            people = {} if self.by_machine else {"min_votes": self.config.aggregate.min_votes}
+            return {"method": self.method, **settings, **people}
+        return settings
 
     def outside(self, stage: str) -> dict[str, str]:
         """The digests of what the stage reads from outside the run."""
@@ -131,26 +167,35 @@ class Plan:
                 forgotten = sorted(self.annotations.forgotten("prompt"))
                 kept_out = {"forgotten": content_hash(forgotten)} if forgotten else {}
                 return self._files(stage) | kept_out
+            case "sft":
+                return _model_digests(config.model) | self._files(stage)
             case "generate":
-                return {"weights": self._weights, "template": self._template}
+                if config.generate.endpoint is not None:
+                    return {"template": self._template}
+                return self._sft_model
             case "rank":
-                return self._reward_inputs(config.rank.rewards if config.rank else ())
+                judge = config.rank.judge if config.rank else None
+                return self._reward_inputs(stage) | _judge_inputs(judge)
             case "label" | "aggregate":
                 return self._people(stage)
             case "pair":
                 return code_digests([config.pair.edit or config.pair.strategy])
             case "validate":
                 return {"template": self._template} if config.gate.token_checks else {}
+            case "reward":
+                base = config.reward.base if config.reward else None
+                return self._sft_model if base is None else {"weights": self._weights_at(base)}
             case "dpo":
-                return {"weights": self._weights, "template": self._template} | (
-                    {"reference": self._weights_at(config.dpo.reference)}
-                    if config.dpo.reference
-                    else {}
-                )
+                reference = config.dpo.reference
+                other = {"reference": self._weights_at(reference)} if reference else {}
+                return self._sft_model | other
+            case "grpo" | "ppo":
+                online = online_reward(config)
+                judge = online.judge if online else None
+                asked = self._reward_inputs(stage) | _judge_inputs(judge)
+                return self._sft_model | asked | self._files(stage)
             case "evaluate":
-                inputs = {"weights": self._weights, "template": self._template}
-                inputs |= self._reward_inputs(evaluation_rewards(config))
-                inputs |= self._files(stage)
+                inputs = self._sft_model | self._reward_inputs(stage) | self._files(stage)
                 if config.evaluate.policy:
                     inputs["policy"] = self._weights_at(config.evaluate.policy)
                 return inputs
@@ -203,8 +248,15 @@ class Plan:
         return Status(name, "partial", why, manifest)
 
     def _files(self, stage: str, *, missing_ok: bool = False) -> dict[str, str]:
-        """The digests of the prompt sources that the stage reads."""
-        sources = {"prompts": self.config.prompts, "evaluate": self.config.evaluate.prompts}
+        """The digests of the files that the stage reads."""
+        config, section = self.config, online_section(self.config)
+        sources: dict[str, tuple[PromptSource | ConversationSource, ...]] = {
+            "prompts": config.prompts,
+            "sft": config.sft.data if config.sft else (),
+            "evaluate": config.evaluate.prompts,
+        }
+        if section is not None and section.watch.every:
+            sources[self.policy_stage] = config.evaluate.prompts
         digests = {}
         for source in sources.get(stage, ()):
             if missing_ok and not Path(source.path).exists():
@@ -228,7 +280,7 @@ class Plan:
         excluded = {"excluded": content_hash(sorted(store.excluded()))}
         if stage == "label":
             return {"annotations": store.judgements.digest(), **excluded}
-        return excluded if stage == "aggregate" and self.method != "score" else {}
+        return excluded if stage == "aggregate" and not self.by_machine else {}
 
     def _answers_missing(self, manifest: Manifest) -> int:
         """How many answers a run waits for, though some are frozen."""
@@ -239,91 +291,60 @@ class Plan:
         return 0 if enough else missing
 
     @cached_property
-    def _weights(self) -> str:
-        from curation.models import weights_hash
-
-        return weights_hash(self.config.model)
+    def _sft_model(self) -> dict[str, str]:
+        """The digests of the model that the stages after `sft` read."""
+        return _model_digests(self.model)
 
     @cached_property
     def _template(self) -> str:
         from curation.models import load_chat
 
-        return load_chat(self.config.model).hash
+        return load_chat(self.model).hash
 
     def _weights_at(self, path: str) -> str:
         from curation.models import weights_hash
 
         return weights_hash(self.config.model.model_copy(update={"path": path, "adapter": None}))
 
-    def _reward_inputs(self, rewards: tuple[RewardConfig, ...]) -> dict[str, str]:
+    def _reward_inputs(self, stage: str) -> dict[str, str]:
         from curation.rewards.weighted import build_reward
 
-        inputs = code_digests([reward.use for reward in rewards])
-        for component in build_reward(rewards).rewards if rewards else ():
+        rewards = rewards_of_stage(self.config, stage)
+        inputs = code_digests(reward.use for reward in rewards)
+        for reward in rewards:
+            (component,) = build_reward([reward]).rewards
             for what in ("weights", "template"):
                 digest = getattr(component.reward, what, None)
+                key = f"{component.name} {what}"
                 if isinstance(digest, str):
-                    inputs[f"{component.name} {what}"] = digest
+                    # What trains and what only watches may be called alike.
+                    inputs[f"watched {key}" if key in inputs else key] = digest
         return inputs
 
 
-def label_settings(label: LabelConfig) -> dict[str, Any]:
-    """The part of the config that says what people were asked."""
-    asked = {"dataset", "kind", "pairs_a_prompt", "overlap", "criteria", "mirror", "assisted"}
-    return label.model_dump(mode="json", include=asked)
-
-
 def lost_files(stage: Stage, manifest: Manifest) -> list[str]:
-    """The files that the manifest promises and the folder lacks; of DPO also the policy."""
-    promised = [*manifest.parts, *(["policy"] if manifest.stage == "dpo" else [])]
+    """The files that the manifest promises and the folder lacks; of a training also its model."""
+    trained = TRAINED.get(manifest.stage)
+    promised = [*manifest.parts, *([trained] if trained else [])]
     return [name for name in promised if not (stage.folder / name).exists()]
 
 
-def evaluation_rewards(config: Config) -> tuple[RewardConfig, ...]:
-    """The rewards that judge the policy: its own, or those that ranked."""
-    if config.evaluate.rewards or config.rank is None:
-        return config.evaluate.rewards
-    return config.rank.rewards
+def _judge_inputs(judge: RewardConfig | None) -> dict[str, str]:
+    """The digests of a judge's code and of the words it asks in."""
+    if judge is None:
+        return {}
+    template = getattr(build(judge.use, judge.args, where="judge"), "template", None)
+    asked_in = {"judge template": template} if isinstance(template, str) else {}
+    return code_digests([judge.use]) | asked_in
 
 
-def source_digest(source: PromptSource) -> str:
-    """The hash of a prompt file or folder; of a hub name, which has no content here, its name."""
-    path = Path(source.path)
-    if path.is_file():
-        return file_sha256(path)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return content_hash([[str(file.relative_to(path)), file_sha256(file)] for file in files])
-    return content_hash(source.path, source.split)
+def _model_digests(model: ModelConfig) -> dict[str, str]:
+    """The hashes of weights and template; a base model may have no template."""
+    from curation.chat import TemplateError
+    from curation.models import load_chat, weights_hash
 
-
-def code_digests(uses: list[str]) -> dict[str, str]:
-    """The SHA-256 of each user module that a `package.module:name` points into."""
-    digests = {}
-    for use in uses:
-        module = use.partition(":")[0]
-        if module.partition(".")[0] in _OWN_PACKAGES:
-            continue
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
-            digests[f"code:{module}"] = file_sha256(Path(spec.origin))
-    return digests
-
-
-def differences(before: Any, now: Any, at: str = "") -> list[str]:
-    """`key: old -> new` for every leaf where two configs differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            change
-            for key in sorted(set(before) | set(now))
-            for change in differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
-        ]
-    return [] if before == now else [f"{at}: {_short(before)} -> {_short(now)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    weights = {"weights": weights_hash(model)}
+    try:
+        return weights | {"template": load_chat(model).hash}
+    except TemplateError:
+        return weights

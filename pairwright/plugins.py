@@ -1,14 +1,18 @@
 """The user's objects that a config names, built from their arguments or refused in one sentence."""
 
 import functools
+import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from pairwright.settings import online_reward, online_section, policy_stage, trained_here
 from schemas.arrow import first_error
-from schemas.configs import Config, unknown_key
+from schemas.configs import Config, RewardConfig, unknown_key
+from schemas.interfaces import RewardFunction
+from schemas.records import Completion, Prompt
 from schemas.resolve import resolve
 
 
@@ -46,16 +50,80 @@ def check_all(config: Config) -> None:
     Raises:
         ValueError: the section and what is wrong in it.
     """
-    from curation.rewards.weighted import build_reward
-
-    ranking = config.rank.rewards if config.rank else ()
-    for section, rewards in (("rank", ranking), ("evaluate", config.evaluate.rewards)):
-        if rewards:
-            try:
-                build_reward(rewards)
-            except ValueError as error:
-                raise ValueError(f"{section}: {error}") from error
+    rank, online, stage = config.rank, online_section(config), policy_stage(config)
+    rewards = {
+        "rank": rank.rewards if rank else (),
+        "evaluate": config.evaluate.rewards,
+        stage: online.rewards if online else (),
+        f"{stage}.watch": online.watch.rewards if online else (),
+    }
+    for section, named in rewards.items():
+        try:
+            _check_rewards(config, named)
+        except ValueError as error:
+            raise ValueError(f"{section}: {error}") from error
+    if rank is not None and any(trained_here(config, reward) for reward in rank.rewards):
+        raise ValueError(
+            "rank: the run's own reward model is trained on what is ranked here; expected another "
+            "reward, or a model that another run trained"
+        )
+    if rank is not None and rank.judge is not None:
+        _built_judge(rank.judge, "rank", needs="rank")
+        method = config.aggregate.method
+        if config.label is None and method not in (None, "bradley-terry"):
+            raise ValueError(
+                f"aggregate.method is '{method}', but a judge's comparisons are what ranks; "
+                "expected bradley-terry, or leave it out"
+            )
+    asked = online_reward(config)
+    if stage == "ppo" and asked is not None and asked.judge is not None:
+        raise ValueError(
+            "ppo: a judge compares answers and gives none a value of its own; expected "
+            "ppo.rewards, or a section 'grpo', which takes a judge"
+        )
+    if stage == "grpo" and asked is not None and asked.judge is not None:
+        _built_judge(asked.judge, "grpo", needs="compare")
     if config.pair.edit:
         build(config.pair.edit, config.pair.edit_args, where="pair.edit")
     else:
         build(config.pair.strategy, config.pair.args, where="pair.strategy")
+
+
+def check_trainer(config: Config, stage: str) -> None:
+    """Return if TRL takes the `trainer` mapping of the stage's section, where it has one.
+
+    Raises:
+        ValueError: it does not.
+    """
+    trainer = getattr(getattr(config, stage, None), "trainer", None)
+    if trainer is not None:
+        importlib.import_module(f"dpo.train_{stage}").check_trainer(trainer, config.model)
+
+
+def _built_judge(judge: RewardConfig, section: str, *, needs: str) -> Any:
+    """The judge, if it has the method that is needed."""
+    built = build(judge.use, judge.args, where=f"{section}.judge")
+    if not hasattr(built, needs):
+        raise ValueError(
+            f"{section}.judge: '{judge.use}' has no `{needs}`; expected a judge such as "
+            "curation.judges:PairwiseJudge"
+        )
+    return built
+
+
+def _check_rewards(config: Config, rewards: Sequence[RewardConfig]) -> None:
+    """Build the rewards; the run's own reward model, which may not be there yet, counts as such."""
+    from curation.rewards.weighted import WeightedSum, build_reward
+
+    def later(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float | None]:
+        return [None for _ in completions]
+
+    parts: list[tuple[RewardFunction, float, str]] = []
+    for reward in rewards:
+        if trained_here(config, reward):
+            name = reward.name or reward.use.rpartition(":")[2]
+            parts.append((later, reward.weight, name))
+        else:
+            parts += build_reward([reward]).rewards
+    if parts:
+        WeightedSum(parts)

@@ -13,7 +13,7 @@ from pairwright.report_page import render
 from schemas import SCHEMA_VERSION
 from schemas.run_folder import Manifest, RunFolder, write_atomic
 
-_VARYING = {"train_seconds", "resumed_from_step"}
+_VARYING = {"train_seconds", "seconds", "resumed_from_step"}
 """Facts of a training that differ between runs that are otherwise the same."""
 
 
@@ -53,7 +53,12 @@ def to_json(found: Findings) -> dict[str, Any]:
         },
         "labelling": None if found.people is None else found.people.data(),
         "gate": _gate(found),
+        "sft": None if found.sft is None else _settled(found.sft.facts) | found.sft.data(),
+        "reward_model": _reward_model(found),
         "training": _training(found),
+        "online": (
+            None if found.online is None else _settled(found.online.facts) | found.online.data()
+        ),
         "evaluation": None if found.summary is None else found.summary.model_dump(),
         "provenance": {name: _provenance(stage) for name, stage in found.manifests.items()},
     }
@@ -69,7 +74,7 @@ def _gate(found: Findings) -> dict[str, Any] | None:
 def _training(found: Findings) -> dict[str, Any] | None:
     if not found.steps:
         return None
-    facts = {key: value for key, value in found.facts("dpo").items() if key not in _VARYING}
+    facts = _settled(found.facts("dpo"))
     if isinstance(facts.get("reference"), dict):
         facts["reference"] = {k: v for k, v in facts["reference"].items() if k != "cache_hit"}
     first, last = found.steps[0], found.steps[-1]
@@ -81,6 +86,19 @@ def _training(found: Findings) -> dict[str, Any] | None:
         "first_loss": first.loss,
         "last_loss": last.loss,
     }
+
+
+def _reward_model(found: Findings) -> dict[str, Any] | None:
+    if found.reward_model is None:
+        return None
+    trained, held_out = found.reward_model
+    measured = None if held_out is None else held_out.model_dump(mode="json")
+    return _settled(trained.facts) | trained.data() | {"held_out": measured}
+
+
+def _settled(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts that do not differ between runs that are otherwise the same."""
+    return {key: value for key, value in facts.items() if key not in _VARYING}
 
 
 def _provenance(manifest: Manifest) -> dict[str, Any]:

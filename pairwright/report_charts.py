@@ -5,8 +5,10 @@ from typing import Any
 
 from curation.proportions import Proportion
 from dpo.summary import EvaluationRecord, EvaluationSummary, Sample
-from pairwright import charts
+from pairwright import charts, curves
 from pairwright.findings import Findings
+from pairwright.finetuned_view import finetuned_charts
+from pairwright.online_charts import online_charts
 from pairwright.people import People
 from pairwright.written import literal
 
@@ -15,7 +17,13 @@ def draw_charts(found: Findings) -> dict[str, Any]:
     """Safe SVG by name; a chart that has nothing to show is left out."""
     from markupsafe import Markup
 
-    drawn = {**_evaluation_charts(found), **_training_charts(found), **_people_charts(found.people)}
+    drawn = {
+        **_evaluation_charts(found),
+        **_training_charts(found),
+        **({} if found.online is None else online_charts(found.online)),
+        **finetuned_charts(found.sft, found.reward_model),
+        **_people_charts(found.people),
+    }
     return {name: Markup(svg) for name, svg in drawn.items()}
 
 
@@ -147,4 +155,4 @@ def _curve(
     if not known:
         return None
     series = charts.Series([step for step, _ in known], [value for _, value in known])
-    return charts.curve(series, title, reference)
+    return curves.curve(series, title, reference)

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from dpo.summary import EvaluationRecord
 from pairwright.findings import Findings
+from pairwright.finetuned_view import reward_facts, sft_facts, trained_facts
+from pairwright.online_view import online_facts
 from pairwright.report_charts import draw_charts
 from pairwright.written import compact_json, literal, number, share, signed
 from schemas.records import Message
 
-_TEMPLATE = Path(__file__).with_name("report_template.html.jinja")
+_TEMPLATE = "report_template.html.jinja"
 FEW_GOLD = 20
 """Gold pairs below which methods cannot be told apart: intervals are wider than a third."""
 _SHOWN = 3
@@ -28,16 +30,20 @@ class Shown(NamedTuple):
 
 def render(found: Findings) -> str:
     """The page about these findings, which may be of an unfinished run."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         signed=signed, number=number, share=share, literal=literal, json=compact_json
     )
     environment.filters["sentence"] = _sentence
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    template = environment.get_template(_TEMPLATE)
     page: str = template.render(
         found=found,
         name=literal(found.run.resolve().name),
@@ -45,6 +51,9 @@ def render(found: Findings) -> str:
         charts=draw_charts(found),
         shown=_side_by_side(found.records),
         training=_training_facts(found),
+        online=[] if found.online is None else online_facts(found.online),
+        sft=[] if found.sft is None else sft_facts(found.sft),
+        reward=[] if found.reward_model is None else reward_facts(found.reward_model),
         commands=_commands(found),
         packages=_packages(found),
         generate=found.facts("generate"),
@@ -80,21 +89,17 @@ def _training_facts(found: Findings) -> list[tuple[str, str]]:
     losses = facts.get("loss_type") or []
     losses = losses if isinstance(losses, list) else [losses]
     last = found.steps[-1]
+    method, precision = trained_facts(facts)
     return [
         ("Confidence", _confidence(facts)),
         (
             "Loss",
             f"{', '.join(map(str, losses)) or 'as configured'}, beta {facts.get('beta', '–')}",
         ),
-        ("Method", _method(facts)),
+        method,
         ("Steps", f"{len(found.steps):,} over {last.epoch:g} epochs"),
-        ("Precision", _precision(facts)),
+        precision,
     ]
-
-
-def _precision(facts: dict[str, Any]) -> str:
-    precision = str(facts.get("precision", "–")).removeprefix("torch.")
-    return f"{precision} on {facts.get('device', '–')}"
 
 
 def _confidence(facts: dict[str, Any]) -> str:
@@ -110,14 +115,6 @@ def _confidence(facts: dict[str, Any]) -> str:
     if below or weighted:
         return f"not used, though {max(below, weighted)} pairs carry one"
     return "none to use: no pair carries one, so each counts in full"
-
-
-def _method(facts: dict[str, Any]) -> str:
-    trainable, total = facts.get("trainable_parameters"), facts.get("parameters")
-    method = {"lora": "LoRA", "full": "all weights"}.get(str(facts.get("method")), "–")
-    if not trainable or not total:
-        return method
-    return f"{method}, {trainable:,} of {total:,} parameters"
 
 
 def _sentence(text: str) -> str:

@@ -2,23 +2,27 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from pairwright import asking, labelling, pipeline, sampling, training
+from pairwright import asking, finetuning, labelling, online, pipeline, sampling, training
+from pairwright.dry_run import planned_prompts
 from pairwright.errors import CheckError
 from pairwright.pipeline import Road
-from pairwright.plan import Plan, evaluation_rewards
-from pairwright.plugins import check_all
+from pairwright.plan import ON_PAIRS, TRAINED, Plan
+from pairwright.plugins import check_all, check_trainer
 from pairwright.progress import Progress, Silent
+from pairwright.settings import evaluation_rewards
 from schemas.configs import Config, load_config
 from schemas.run_folder import Manifest, RunFolder, write_atomic
 
 _MAKERS: dict[str, Callable[[Road], Manifest | None]] = {
     "prompts": sampling.make_prompts,
+    "sft": finetuning.make_sft,
     "generate": sampling.make_candidates,
     "rank": pipeline.make_judgements,
     "label": labelling.make_labels,
@@ -26,11 +30,16 @@ _MAKERS: dict[str, Callable[[Road], Manifest | None]] = {
     "pair": pipeline.make_proposals,
     "validate": pipeline.make_pairs,
     "export": training.make_dataset,
+    "reward": finetuning.make_reward,
     "dpo": training.make_policy,
+    "grpo": online.make_grpo,
+    "ppo": online.make_ppo,
     "evaluate": training.make_evaluation,
 }
 
 CONFIG_COPY = "config.yaml"
+_ASK_PROMPTS = {"generate", "grpo", "ppo"}
+"""Verbs that make the run's prompts too."""
 
 
 class Made(NamedTuple):
@@ -50,9 +59,7 @@ def open_plan(
         ValueError: the config, or something that it names, is wrong.
     """
     config = load_config(config_file, overrides, as_=Config)
-    for folder in (Path.cwd(), config_file.resolve().parent):
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    find_modules_beside(config_file)
     if run is not None:
         config = config.model_copy(update={"run": run})
     check_all(config)
@@ -61,18 +68,26 @@ def open_plan(
     return Plan(config, RunFolder(config.run), limit=limit)
 
 
+def find_modules_beside(config_file: Path) -> None:
+    """Let the user's own modules, here or beside the config, be imported."""
+    for folder in (Path.cwd(), config_file.resolve().parent):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
 def make_stage(
     plan: Plan, verb: str, progress: Progress, *, shard: str | None = None
 ) -> list[Made]:
-    """One stage of the road, made or found unchanged; generate makes its prompts too.
+    """One stage of the road, made or found unchanged; one that asks prompts makes them too.
 
     Raises:
         ValueError: a stage before it is missing or stale, or another process writes the run.
         CheckError: the data did not pass.
     """
     names = check_stage(plan, verb)
-    if verb == "dpo" and training.rank() > 0:
-        return [make(Road(plan, Silent()), "dpo")]
+    if training.rank() > 0:
+        _wait_for_prompts(plan, names)
+        return [make(Road(plan, Silent()), verb)]
     with plan.run.writing(shard):
         road = Road(plan, progress, shard)
         if shard is None:
@@ -90,13 +105,15 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
     Raises:
         ValueError: it is not.
     """
-    if verb == "dpo":
-        _check_trainer(plan)
+    _check_on_road(plan, verb)
+    if verb in TRAINED:
+        check_trainer(plan.config, verb)
     elif _world_size() > 1:
-        raise ValueError(f"'{verb}' runs in one process; torchrun is for dpo")
-    names = ["prompts", "generate"] if verb == "generate" else [verb]
-    for name in plan.upstream(names[0]):
-        needs_complete(plan, name)
+        raise ValueError(f"'{verb}' runs in one process; torchrun is for {_listed(TRAINED)}")
+    names = ["prompts", verb] if verb in _ASK_PROMPTS else [verb]
+    for name in dict.fromkeys(above for made in names for above in plan.upstream(made)):
+        if name not in names:
+            needs_complete(plan, name)
     _keep_full_run(plan, names)
     return names
 
@@ -129,12 +146,16 @@ def check_road(plan: Plan) -> list[str]:
     Raises:
         ValueError: something could.
     """
-    config = plan.config
-    if config.rank is None and config.label is None and config.pair.edit is None:
+    from curation.rewards.weighted import build_reward
+
+    config, on_pairs = plan.config, "pair" in plan.stages
+    if on_pairs and config.rank is None and config.label is None and config.pair.edit is None:
         raise ValueError(
             "nothing says which answers are better; expected the section 'rank' or 'label', or "
             "pair.edit"
         )
+    if plan.policy_stage != "dpo":
+        online.check_online(plan)
     if not evaluation_rewards(config):
         raise ValueError("no reward judges the policy; expected evaluate.rewards or rank.rewards")
     if not config.evaluate.prompts and config.gate.test_share == 0:
@@ -143,12 +164,18 @@ def check_road(plan: Plan) -> list[str]:
             "evaluate on; set one of them"
         )
     if _world_size() > 1:
-        raise ValueError("'run' runs in one process; use torchrun with `pairwright dpo`")
+        raise ValueError(
+            f"'run' runs in one process; torchrun is for the verbs {_listed(TRAINED)} alone"
+        )
     if config.evaluate.prompts:
         from curation.prompts import load_prompts
 
         load_prompts(config.evaluate.prompts)
-    _check_trainer(plan)
+    if config.sft is not None and "rank" in plan.stages and config.rank and config.rank.rewards:
+        # The stage that samples looks too, but here only after hours of fine-tuning.
+        sampling.check_judged(build_reward(config.rank.rewards), planned_prompts(plan), Silent())
+    for name in plan.stages:
+        check_trainer(config, name)
     _keep_full_run(plan, plan.stages)
     return plan.stages
 
@@ -265,10 +292,31 @@ def counted(numbers: Mapping[str, int], *, names_first: bool = True) -> str:
     )
 
 
-def _check_trainer(plan: Plan) -> None:
-    from dpo.train_dpo import check_trainer
+def _check_on_road(plan: Plan, verb: str) -> None:
+    config, trained = plan.config, plan.policy_stage
+    if verb in ("sft", "reward", "grpo", "ppo") and getattr(config, verb) is None:
+        raise ValueError(f"the config has no section '{verb}', which says how it is done")
+    if verb == "dpo" and trained != "dpo":
+        raise ValueError(
+            f"the config has a section '{trained}', which takes the place of dpo: a run trains one "
+            "policy"
+        )
+    if verb in ON_PAIRS and verb not in plan.stages and trained != "dpo" and not config.reward:
+        raise ValueError(
+            f"'{verb}' is not on this config's road: {trained} needs prompts and a reward, and "
+            "pairs only with a section 'reward', which trains a reward model on them"
+        )
 
-    check_trainer(plan.config.dpo.trainer, plan.config.model)
+
+def _wait_for_prompts(plan: Plan, names: Sequence[str]) -> None:
+    """Return once the first process, to which torchrun ties this one's life, has made them."""
+    while "prompts" in names and plan.status("prompts", outside=False).state != "complete":
+        time.sleep(0.1)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}"
 
 
 def _world_size() -> int:

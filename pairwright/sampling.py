@@ -1,34 +1,29 @@
 """The first two stages: prompts, and the candidates that the SFT model answers with."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from pairwright.asked import asking, forget_answers, usage_of
 from pairwright.pipeline import Road
 from pairwright.progress import Progress
-from pairwright.stored import columns
+from pairwright.sources import RefusedPrompt, Source, askable, fitting, open_source
+from pairwright.stored import columns, row_count
 from schemas.arrow import to_table
-from schemas.records import Candidate, Prompt, Record, content_hash
-from schemas.run_folder import Manifest
+from schemas.records import Candidate, Prompt, content_hash
+from schemas.run_folder import Manifest, Stage
+
+__all__ = ["RefusedPrompt", "askable", "check_judged", "fitting", "make_candidates", "make_prompts"]
 
 if TYPE_CHECKING:
-    from curation.models import Policy
+    from curation.endpoint_generator import Unanswered
     from curation.prompts import LoadedPrompts
     from curation.rewards.weighted import WeightedSum
 
 PROMPTS_A_PART = 5_000
 _SHOWN_ROWS = 3
-
-
-class RefusedPrompt(Record):
-    """A prompt that the model cannot be asked, or a row of held-out prompts that is none."""
-
-    prompt_id: str
-    """Of a row that is no prompt: its source and number."""
-    code: str
-    message: str
 
 
 def make_prompts(road: Road) -> Manifest:
@@ -60,101 +55,107 @@ def make_prompts(road: Road) -> Manifest:
 
 def make_candidates(road: Road) -> Manifest | None:
     """Candidates sampled from the SFT model; None while other shards still have parts to make."""
-    from curation.generators import TransformersGenerator
-    from curation.models import load_policy
+    from curation.endpoint_generator import EndpointGenerator, Unanswered
     from curation.rewards.weighted import build_reward
 
     config, stage = road.plan.config, road.run.stage("generate")
     stored = list(road.run.stage("prompts").read(Prompt))
-    if config.rank is not None:
+    if config.rank is not None and config.rank.rewards:
         check_judged(build_reward(config.rank.rewards), stored, road.progress)
-    policy = load_policy(config.model)
-    prompts, refused = askable(stored, policy, config.generate.max_new_tokens)
-    generator = TransformersGenerator(
-        policy, config.generate, batch_size=config.generate.batch_size, seed=config.seed
-    )
-    n, size = config.generate.n, config.generate.batches_a_part
-    batches = generator.plan(prompts, n=n)
+    source = open_source(road.plan, stored)
+    generator, n, size = source.generator, config.generate.n, config.generate.batches_a_part
+    batches = generator.plan(source.prompts, n=n)
     parts = [batches[start : start + size] for start in range(0, len(batches), size)]
-    facts = {
-        "template": policy.chat.report().model_dump(mode="json"),
-        "weights": policy.weights,
-        "model": policy.name,
-        "sampling": config.generate.model_dump(mode="json"),
-    }
     with road.alone():
-        writer = road.begin("generate", parts=len(parts), facts=facts)
+        writer = road.begin("generate", parts=len(parts), facts=source.facts)
         begun = stage.manifest()
     missing = writer.missing(road.shard)
     total = sum(len(batch) for index in missing for batch in parts[index])
-    with road.progress.task("generate", "prompts", total) as task:
+    servers = [generator] if isinstance(generator, EndpointGenerator) else []
+    with (
+        asking(servers, stage, road.shard) as meter,
+        road.progress.task("generate", "prompts", total) as task,
+    ):
         for index in missing:
             candidates: list[Candidate] = []
-            for batch in parts[index]:
-                for _, answers in generator.generate(batch, n=n):
-                    candidates.extend(answers)
-                task.advance(len(batch))
+            prompts = [prompt for batch in parts[index] for prompt in batch]
+            for _, answers in generator.generate(prompts, n=n):
+                candidates.extend(answers)
+                task.advance(1)
             now = stage.manifest()
             if begun is None or now is None or now.fingerprint != begun.fingerprint:
                 raise ValueError(
                     f"another process began 'generate' of run '{road.run.path}' again with another "
                     "config; all shards of a run need the same"
                 )
+            unanswered = [item for server in servers for item in server.take_unanswered()]
+            refused = source.refused if index == 0 else []
             writer.commit(
                 index,
                 to_table(candidates, Candidate),
-                quarantine=to_table(refused if index == 0 else [], RefusedPrompt),
+                quarantine=to_table([*refused, *_silent(unanswered, candidates)], RefusedPrompt),
+                **({"unanswered": to_table(unanswered, Unanswered)} if servers else {}),
+                **meter.table(),
             )
     with road.alone():
         if writer.missing():
             return None
-        table = columns(stage, ["count", "completion.finish_reason"])
-        finish = pc.struct_field(table["completion"], "finish_reason").to_pylist()
-        counts = {
-            "prompts": len(prompts),
-            "quarantined": len(refused),
-            "samples": sum(table["count"].to_pylist()),
-            "candidates": table.num_rows,
-            "truncated": finish.count("length"),
-        }
-        return writer.finish(counts=counts, reasons=Counter(item.code for item in refused))
+        forget_answers(stage)
+        return writer.finish(**_found(road, stage, len(stored)), facts=_facts(source, stage))
 
 
-def askable(
-    prompts: Iterable[Prompt], policy: "Policy", max_new_tokens: int
-) -> tuple[list[Prompt], list[RefusedPrompt]]:
-    """The prompts that the template renders and that leave the model room to answer, and the rest.
+def _silent(
+    unanswered: Sequence["Unanswered"], candidates: Sequence[Candidate]
+) -> list[RefusedPrompt]:
+    """The prompts of which the server answered no sample at all."""
+    answered = {candidate.prompt_id for candidate in candidates}
+    first = {item.prompt_id: item for item in reversed(unanswered)}
+    return [
+        RefusedPrompt(prompt_id=key, code=item.code, message=item.message)
+        for key, item in first.items()
+        if key not in answered
+    ]
+
+
+def _found(road: Road, stage: Stage, stored: int) -> dict[str, Any]:
+    """The counts that the committed files give, and the reasons of prompts that are not in them.
 
     Raises:
-        ValueError: none is left.
+        ValueError: a server answered no prompt.
     """
-    from curation.chat import TemplateError
-
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
-    kept: list[Prompt] = []
-    refused: list[RefusedPrompt] = []
-    for prompt in prompts:
-        try:
-            tokens = len(policy.chat.prompt_ids(prompt))
-        except TemplateError as error:
-            refused.append(RefusedPrompt(prompt_id=prompt.id, code=error.code, message=str(error)))
-            continue
-        if positions is not None and tokens + max_new_tokens > positions:
-            message = (
-                f"the prompt has {tokens} tokens; with {max_new_tokens} of the answer it goes "
-                f"beyond the model's {positions} positions"
-            )
-            refused.append(
-                RefusedPrompt(prompt_id=prompt.id, code="PROMPT_TOO_LONG", message=message)
-            )
-        else:
-            kept.append(prompt)
-    if refused and not kept:
+    table = columns(stage, ["prompt_id", "count", "completion.finish_reason"])
+    refused = columns(stage, ["code", "message"], "quarantine").to_pylist()
+    if stored and refused and not table.num_rows:
         raise ValueError(
-            f"the model can be asked none of {len(refused)} prompts; the first: "
-            f"{refused[0].message}"
+            f"none of {stored} prompts has an answer, {refused[0]['code']}: {refused[0]['message']}"
         )
-    return kept, refused
+    finish = pc.struct_field(table["completion"], "finish_reason").to_pylist()
+    counts = {
+        "prompts": stored - len(refused),
+        "quarantined": len(refused),
+        "samples": sum(table["count"].to_pylist()),
+        "candidates": table.num_rows,
+        "truncated": finish.count("length"),
+    }
+    if stage.files("unanswered"):
+        counts["unanswered"] = row_count(stage, "unanswered")
+    config = road.plan.config.generate
+    alike = counts["candidates"] == counts["prompts"] > 1 and min(table["count"].to_pylist()) > 1
+    if alike and config.endpoint is not None and config.temperature > 0:
+        road.progress.line(
+            f"generate: all {config.n} samples of each prompt are the same; the server seems to "
+            "ignore the temperature (generate.endpoint.extra holds keys that only it takes)"
+        )
+    return {"counts": counts, "reasons": Counter(row["code"] for row in refused)}
+
+
+def _facts(source: Source, stage: Stage) -> dict[str, Any]:
+    """What was known of the source at first, and what asking it came to."""
+    usage = usage_of(stage)
+    if usage is None:
+        return source.facts
+    codes = Counter(columns(stage, ["code"], "unanswered")["code"].to_pylist())
+    return {**source.facts, "usage": usage, "unanswered": dict(sorted(codes.items()))}
 
 
 def _told_about(loaded: "LoadedPrompts") -> Iterator[str]:

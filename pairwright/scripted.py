@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pairwright.asking import label_config, own_datasets
 from pairwright.pipeline import Road
-from pairwright.plan import Plan, evaluation_rewards
+from pairwright.plan import Plan
+from pairwright.settings import evaluation_rewards
 from schemas.configs import PromptSource
 from schemas.records import (
     Completion,

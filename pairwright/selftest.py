@@ -1,8 +1,9 @@
 """Pairs with a known winner, sent down the whole road: no tie, swap, loss or wrong sign gets by.
 
-Two roads lead to a policy, from a reward's scores and from people's answers in a live Argilla, and
+Two roads lead to pairs, from a reward's scores and from people's answers in a live Argilla, and
 both are gone with the stages that every run uses. Only the sampling is left out, as what is planted
-stands for it.
+stands for it. On the road without pairs, where a policy learns online from its own answers, the
+reward is planted.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from pairwright.planted_prompts import planted_pairs, planted_rankings
 from pairwright.planted_run import one_thread
 from pairwright.progress import Progress
 from pairwright.selftest_laws import Law, laws_table, summed
+from pairwright.selftest_online import examine_online
 from pairwright.selftest_scores import examine_scores
 from pairwright.selftest_votes import VotesRoad
 
@@ -34,6 +36,7 @@ def examine_road(progress: Progress) -> list[Law]:
         with own_server(folder / "argilla", progress):
             laws = [*_votes_laws(folder, progress)]
         laws += examine_scores(folder, progress)
+        laws += examine_online(folder, progress)
     return summed(laws)
 
 

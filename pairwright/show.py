@@ -9,6 +9,7 @@ from rich.text import Text
 from pairwright.dry_run import Step
 from pairwright.plan import Plan, Status
 from pairwright.road import Made, counted
+from schemas.run_folder import Manifest
 
 _STATE_STYLES = {
     "complete": "green",
@@ -29,6 +30,8 @@ class StageRow(NamedTuple):
     counts: Mapping[str, int]
     reasons: Mapping[str, int]
     seconds: float | None
+    health: Sequence[str] = ()
+    """What a training found amiss, each note after its code; and why it was ended early."""
 
 
 def run_rows(plan: Plan) -> list[StageRow]:
@@ -44,7 +47,15 @@ def made_rows(made: Sequence[Made]) -> list[StageRow]:
             rows.append(StageRow(stage, outcome, "other shards have parts to make", {}, {}, None))
         else:
             rows.append(
-                StageRow(stage, outcome, "", manifest.counts, manifest.reasons, manifest.seconds)
+                StageRow(
+                    stage,
+                    outcome,
+                    "",
+                    manifest.counts,
+                    manifest.reasons,
+                    manifest.seconds,
+                    _health(manifest),
+                )
             )
     return rows
 
@@ -55,7 +66,9 @@ def stage_table(rows: Sequence[StageRow]) -> Table:
     for row in rows:
         table.add_row(
             row.stage,
-            Text(row.state, style=_STATE_STYLES.get(row.state, "")) + Text(_because(row.why)),
+            Text(row.state, style=_STATE_STYLES.get(row.state, ""))
+            + Text(_because(row.why))
+            + Text("".join(f"\n{note.partition(':')[0]}" for note in row.health), style="yellow"),
             Text(counted({key: n for key, n in row.counts.items() if ": " not in key})),
             Text(counted(row.reasons, names_first=False)),
             "" if row.seconds is None else f"{row.seconds:.1f}",
@@ -93,4 +106,12 @@ def _row(status: Status) -> StageRow:
         manifest.counts,
         manifest.reasons,
         manifest.seconds if manifest.state == "complete" else None,
+        _health(manifest),
     )
+
+
+def _health(manifest: Manifest) -> tuple[str, ...]:
+    facts = manifest.facts if isinstance(manifest.facts, dict) else {}
+    stopped = facts.get("stopped")
+    ended = (f"STOPPED: {stopped}",) if stopped else ()
+    return (*(facts.get("health") or ()), *ended)

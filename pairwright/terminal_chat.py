@@ -23,13 +23,19 @@ class Answers(NamedTuple):
 
     line: str
     answers: dict[str, str]
-    """By `SFT model` and `policy`."""
+    """By the two names."""
 
 
 def converse(
-    lines: Iterable[str], base: "Policy", policy: "Policy", config: "EvaluateConfig", *, seed: int
+    lines: Iterable[str],
+    base: "Policy",
+    policy: "Policy",
+    config: "EvaluateConfig",
+    *,
+    seed: int,
+    names: tuple[str, str] = ("SFT model", "policy"),
 ) -> Iterator[Answers]:
-    """The SFT model's and the policy's answer to each line; each remembers its own conversation.
+    """What base and policy answer to each line, by their names; each remembers its conversation.
 
     An empty line is skipped. `base` may be the policy's own model under an adapter.
     """
@@ -39,8 +45,9 @@ def converse(
     def sampler(of: "Policy") -> TransformersGenerator:
         return TransformersGenerator(of, config, batch_size=1, seed=seed)
 
-    generators = {"SFT model": sampler(base), "policy": sampler(policy)}
-    scopes = {"SFT model": lambda: base_weights(policy, base), "policy": nullcontext}
+    before, after = names
+    generators = {before: sampler(base), after: sampler(policy)}
+    scopes = {before: lambda: base_weights(policy, base), after: nullcontext}
     heard: dict[str, tuple[Message, ...]] = dict.fromkeys(generators, ())
     for line in map(str.strip, lines):
         if line == NEW:

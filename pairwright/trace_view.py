@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pairwright.trace import History, Side
-from schemas.records import Judgement
+from schemas.records import Judgement, Prompt
 
 _SHOWN = 240
 """Characters of a text that are shown."""
@@ -28,39 +28,40 @@ def shortened(text: str, limit: int = _SHOWN) -> str:
 def _sections(history: History) -> Iterator[RenderableType]:
     pair = history.pair
     yield Text(pair.id, style="bold")
-    yield from _section("prompt", _prompt_lines(history))
-    yield from _section("template", [_keys(history.template)])
-    yield from _section("sampling", _sampling_lines(history))
+    yield from section("prompt", prompt_lines(history.pair.prompt))
+    yield from section("template", [_keys(history.template)])
+    yield from section("sampling", _sampling_lines(history))
     yield Text("candidates", style="bold")
     yield Padding(_candidate_table(history.candidates), (0, 0, 0, 2))
-    yield from _section("judgements", list(_judgement_lines(history)))
+    yield from section("judgements", list(_judgement_lines(history)))
     ranking = history.ranking
-    yield from _section(
+    yield from section(
         "ranking",
         [f"{ranking.method}: ranks {list(ranking.ranks)} of {len(ranking.candidates)} candidates"]
         if ranking
         else [],
     )
-    yield from _section(
+    yield from section(
         "pair",
         [
-            f"strategy {pair.strategy}; margin {_number(pair.margin)}, p_chosen "
-            f"{_number(pair.p_chosen)}, weight {_number(pair.weight)}"
+            f"strategy {pair.strategy}; margin {number(pair.margin)}, p_chosen "
+            f"{number(pair.p_chosen)}, weight {number(pair.weight)}"
         ],
     )
-    yield from _section("gate", [_verdict(history)])
-    yield from _section("dataset", [_dataset(history)])
-    yield from _section("training", _training_lines(history))
+    yield from section("gate", [_verdict(history)])
+    yield from section("dataset", [_dataset(history)])
+    yield from section("training", _training_lines(history))
 
 
-def _section(title: str, lines: list[str]) -> Iterator[RenderableType]:
+def section(title: str, lines: list[str]) -> Iterator[RenderableType]:
+    """A title with its lines under it."""
     yield Text(title, style="bold")
     for line in lines or ["nothing is stored"]:
         yield Padding(Text(line), (0, 0, 0, 2))
 
 
-def _prompt_lines(history: History) -> list[str]:
-    prompt = history.pair.prompt
+def prompt_lines(prompt: Prompt) -> list[str]:
+    """Where the prompt is from and what it says."""
     lines = [f"{prompt.id} from {prompt.source or 'an unnamed source'}"]
     lines += [f"{turn.role}: {shortened(turn.content or '')}" for turn in prompt.messages]
     if prompt.tools:
@@ -93,7 +94,7 @@ def _candidate_table(sides: tuple[Side, ...]) -> Table:
         table.add_row(
             Text(side.role, style=style),
             "" if side.rank is None else str(side.rank),
-            _number(side.score),
+            number(side.score),
             completion.finish_reason or "",
             Text(shortened(completion.text)),
         )
@@ -110,7 +111,7 @@ def _judgement_lines(history: History) -> Iterator[str]:
 
 
 def _judgement(item: Judgement, sides: Mapping[str, str]) -> str:
-    scores = ", ".join(_number(score) for score in item.scores or ())
+    scores = ", ".join(number(score) for score in item.scores or ())
     ranks = ", ".join(
         f"{sides.get(candidate, 'another')} {rank}"
         for candidate, rank in zip(item.candidates, item.ranks or (), strict=False)
@@ -154,11 +155,11 @@ def _training_lines(history: History) -> list[str]:
     if not history.steps:
         return ["no optimiser step had it"]
     return [
-        f"step {step.step}, epoch {step.epoch:.2f}: loss {_number(step.loss)}, "
-        f"margin {_number(step.margin)}"
+        f"step {step.step}, epoch {step.epoch:.2f}: loss {number(step.loss)}, "
+        f"margin {number(step.margin)}"
         for step in history.steps
     ]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The stages from pairs to a judged policy: the dataset, DPO, the evaluation."""
+"""The dataset, DPO on it, and the evaluation of whichever policy the run trained."""
 
 import os
 import shutil
@@ -7,17 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pairwright.asked import askers_among, asking, forget_answers
 from pairwright.pipeline import Road
-from pairwright.plan import evaluation_rewards
-from pairwright.sampling import RefusedPrompt, askable, check_judged
+from pairwright.plan import TRAINED, Plan
+from pairwright.sampling import check_judged
+from pairwright.settings import evaluation_abstain, evaluation_rewards
+from pairwright.sources import RefusedPrompt, askable
 from pairwright.stored import StoredPrompts, columns
 from schemas.arrow import to_table
-from schemas.configs import Config
 from schemas.records import PreferencePair, Prompt, Record
 from schemas.run_folder import Manifest, RunFolder, write_atomic
 
 if TYPE_CHECKING:
     from curation.models import Policy
+
+
+NOTHING_HELD_OUT = (
+    "a policy that is trained online leaves no test split to evaluate on; give evaluate.prompts"
+)
 
 
 class ExportedPair(Record):
@@ -61,7 +68,7 @@ def make_policy(road: Road) -> Manifest | None:
     with road.progress.task("dpo", "steps") as task:
         result = train_dpo(
             road.run.stage("export").folder,
-            config.model,
+            road.plan.model,
             config.dpo,
             out=stage.folder,
             seed=config.seed,
@@ -82,17 +89,20 @@ def make_evaluation(road: Road) -> Manifest:
     from dpo.evaluate import evaluate
     from dpo.summary import EvaluationRecord
 
-    config, run = road.plan.config, road.run
+    config = road.plan.config
     rewards = evaluation_rewards(config)
     if not rewards:
         raise ValueError("no reward judges the policy; expected evaluate.rewards or rank.rewards")
-    reward = build_reward(rewards, config.rank.abstain if config.rank else "renormalise")
-    base, policy = load_policies(config, run)
-    trained_on = _prompts_of(run, "train")
+    reward = build_reward(rewards, evaluation_abstain(config))
+    if not config.evaluate.prompts and road.plan.policy_stage != "dpo":
+        raise ValueError(NOTHING_HELD_OUT)
+    base, policy = load_policies(road.plan)
+    trained_on = _trained_on(road.plan)
     held_out, refused = _held_out(road, trained_on, base, policy)
     check_judged(reward, held_out, road.progress)
-    writer = road.begin("evaluate", parts=1)
-    with road.progress.task("evaluate", "answers") as task:
+    writer, stage = road.begin("evaluate", parts=1), road.run.stage("evaluate")
+    askers = askers_among(part.reward for part in reward.rewards)
+    with asking(askers, stage) as meter, road.progress.task("evaluate", "answers") as task:
         result = evaluate(
             held_out,
             base,
@@ -107,7 +117,9 @@ def make_evaluation(road: Road) -> Manifest:
         0,
         to_table(result.records, EvaluationRecord),
         quarantine=to_table(refused, RefusedPrompt),
+        **meter.table(),
     )
+    forget_answers(stage)
     return writer.finish(
         counts={"prompts": len(result.records), "quarantined": len(refused)},
         reasons=Counter(item.code for item in refused),
@@ -115,7 +127,7 @@ def make_evaluation(road: Road) -> Manifest:
     )
 
 
-def load_policies(config: Config, run: RunFolder) -> tuple["Policy", "Policy"]:
+def load_policies(plan: Plan) -> tuple["Policy", "Policy"]:
     """The SFT model and the policy trained from it, or the one that the config names.
 
     An adapter on the plain SFT model shares its weights with it.
@@ -125,25 +137,54 @@ def load_policies(config: Config, run: RunFolder) -> tuple["Policy", "Policy"]:
     """
     from curation.models import load_policy, weights_hash
 
-    chosen = config.evaluate.policy
-    folder = Path(chosen) if chosen else run.stage("dpo").folder / "policy"
+    chosen, start = plan.config.evaluate.policy, plan.model
+    stage = plan.policy_stage
+    folder = Path(chosen) if chosen else plan.run.stage(stage).folder / TRAINED[stage]
     if not chosen and not folder.exists():
         raise ValueError(
-            f"run '{run.path}' has no policy in '{folder}'; `pairwright dpo` trains it"
+            f"run '{plan.run.path}' has no policy in '{folder}'; `pairwright {stage}` trains it"
         )
     if not (folder / "adapter_config.json").is_file():
         whole = {"path": chosen or str(folder), "adapter": None, "revision": None}
-        return load_policy(config.model), load_policy(config.model.model_copy(update=whole))
-    policy = load_policy(config.model.model_copy(update={"adapter": str(folder)}))
-    if config.model.adapter is not None:
-        return load_policy(config.model), policy
-    base = policy._replace(weights=weights_hash(config.model), name=config.model.path)
+        return load_policy(start), load_policy(start.model_copy(update=whole))
+    policy = load_policy(start.model_copy(update={"adapter": str(folder)}))
+    if start.adapter is not None:
+        return load_policy(start), policy
+    base = policy._replace(weights=weights_hash(start), name=start.path)
     return base, policy
+
+
+def only_fine_tuned(plan: Plan) -> bool:
+    """Whether the run has an SFT model of its own and, so far, no policy from it."""
+    tuned, stage = plan.run.stage("sft").folder / TRAINED["sft"], plan.policy_stage
+    trained = plan.run.stage(stage).folder / TRAINED[stage]
+    asked = plan.config.sft is not None and not plan.config.evaluate.policy
+    return asked and tuned.exists() and not trained.exists()
+
+
+def load_fine_tuned(plan: Plan) -> tuple["Policy", "Policy"]:
+    """The model that fine-tuning started from, and what it made.
+
+    A base model without a template speaks the one that it was given.
+    """
+    from curation.models import load_policy
+
+    start = plan.config.model
+    given = plan.run.stage("sft").folder / "chat_template.jinja"
+    if start.chat_template is None and given.exists():
+        start = start.model_copy(update={"chat_template": given})
+    return load_policy(start), load_policy(plan.model)
 
 
 def rank() -> int:
     """The number of this process among those that torchrun started; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
+
+
+def process() -> str | None:
+    """`k/n`: which of torchrun's processes this is; None without torchrun."""
+    total = int(os.environ.get("WORLD_SIZE", "1"))
+    return None if total == 1 else f"{rank()}/{total}"
 
 
 def _held_out(
@@ -164,9 +205,9 @@ def _held_out(
         for row in unread
     ]
     leaked = set(leaks(trained_on, prompts).leaked)
+    asks_same = "the policy was trained on a prompt that asks the same"
     refused += [
-        RefusedPrompt(prompt_id=key, code="TRAINED_ON", message="a training pair asks the same")
-        for key in sorted(leaked)
+        RefusedPrompt(prompt_id=key, code="TRAINED_ON", message=asks_same) for key in sorted(leaked)
     ]
     held_out = [prompt for prompt in prompts if prompt.id not in leaked]
     for side in (base, policy):
@@ -176,6 +217,13 @@ def _held_out(
         read = len(prompts) + len(unread)
         road.progress.line(f"evaluate: {len(refused)} of {read} prompts are left out")
     return held_out, refused
+
+
+def _trained_on(plan: Plan) -> list[Prompt]:
+    """The prompts of the pairs, or all of the run's, that the policy was trained on."""
+    if plan.policy_stage == "dpo":
+        return _prompts_of(plan.run, "train")
+    return list(plan.run.stage("prompts").read(Prompt))
 
 
 def _prompts_of(run: RunFolder, split: str) -> list[Prompt]:

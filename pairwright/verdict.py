@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from dpo.summary import EvaluationSummary
+from dpo.watch import LARGE_KL
 from pairwright.written import number, share, signed
 from schemas.records import Record
 
-LARGE_KL = 0.5
-"""Nats a token, a rule of thumb: beyond it answers should be read for repetition and nonsense."""
 FEW_PROMPTS = 20
 
-Outcome = Literal["better", "only_length", "unclear", "worse", "not_measured"]
+Outcome = Literal["better", "only_length", "gamed", "unclear", "worse", "not_measured"]
 
 
 class Verdict(Record):
@@ -20,8 +19,11 @@ class Verdict(Record):
     detail: str
 
 
-def verdict(summary: EvaluationSummary | None) -> Verdict:
-    """What the evaluation shows, in words that say no more than its interval does."""
+def verdict(summary: EvaluationSummary | None, *, gamed: bool = False) -> Verdict:
+    """What the evaluation shows, in words that say no more than its interval does.
+
+    `gamed`: while the policy trained, a reward that only watched fell as the reward rose.
+    """
     if summary is None:
         return Verdict(
             outcome="not_measured",
@@ -29,6 +31,8 @@ def verdict(summary: EvaluationSummary | None) -> Verdict:
             detail="No policy has been compared with the SFT model in this run.",
         )
     outcome = _outcome(summary)
+    if gamed and outcome in ("better", "only_length"):
+        outcome = "gamed"
     return Verdict(outcome=outcome, headline=_HEADLINES[outcome], detail=_detail(summary))
 
 
@@ -78,6 +82,7 @@ def _outcome(summary: EvaluationSummary) -> Outcome:
 _HEADLINES: Mapping[Any, str] = {
     "better": "The policy got better.",
     "only_length": "The reward rose, but the gain may be only length.",
+    "gamed": "The reward rose, but a reward that only watched fell.",
     "unclear": "No clear gain.",
     "worse": "The policy got worse.",
     "not_measured": "Not measured: no answer was scored.",

@@ -318,10 +318,18 @@ class OnlineConfig(Section):
     lora: LoraConfig | None = LoraConfig()
     """null trains all weights."""
     rewards: tuple[RewardConfig, ...] = ()
-    """Default: the rewards that rank."""
+    """Default: the rewards, or the judge, that rank."""
+    judge: RewardConfig | None = None
+    """GRPO, in place of rewards: an answer is worth its win rate within its group."""
     abstain: Literal["renormalise", "abstain"] | None = None
     """When a reward abstains; default: as in `rank`."""
     watch: WatchConfig = WatchConfig()
+
+    @model_validator(mode="after")
+    def _rewards_or_judge(self) -> Self:
+        if self.rewards and self.judge is not None:
+            raise ValueError("expected either rewards or a judge")
+        return self
 
 
 class GrpoConfig(OnlineConfig):
@@ -395,7 +403,7 @@ class EvaluateConfig(SamplingConfig):
     n: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=1)
     rewards: tuple[RewardConfig, ...] = ()
-    """Default: the rewards that ranked."""
+    """Default: the rewards that trained the policy online, or else those that ranked."""
     policy: str | None = None
     """The policy to compare with the SFT model; default: what this run trained."""
     resamples: int = Field(default=10_000, ge=100)
@@ -423,6 +431,15 @@ class Config(Section):
     grpo: GrpoConfig | None = None
     ppo: PpoConfig | None = None
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> Self:
+        if self.grpo is not None and self.ppo is not None:
+            raise ValueError(
+                "sections grpo and ppo are both given; expected one of them, as a run trains one "
+                "policy"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -66,11 +66,11 @@ def preference_rows(
     only_text = Path(path).suffix.lower() in (".csv", ".tsv")
     for number, row in rows:
         if only_text and isinstance(row, dict):
-            row = {name: _opened(cell) for name, cell in row.items()}
+            row = {name: opened_cell(cell) for name, cell in row.items()}
         yield _preference_row(f"{unit} {number}", row, fix)
 
 
-def _opened(cell: str) -> Any:
+def opened_cell(cell: str) -> Any:
     """The messages that a cell of a CSV file holds as JSON; else the cell."""
     messages = json_list(cell) or []
     are_messages = all(isinstance(one, dict) and {"role", "from"} & set(one) for one in messages)

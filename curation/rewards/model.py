@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from curation.chat import TemplateError
 from curation.models import device_of, dtype_of, load_chat, model_folder, weights_hash
+from curation.rewards.scoring import (
+    conversation_ids,
+    float32_head,
+    length_limit,
+    pad_with,
+    padding_id,
+)
 from schemas.configs import ModelConfig
 from schemas.records import Completion, Prompt
 
@@ -101,9 +108,7 @@ class RewardModel:
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
     ) -> list[list[int] | None]:
         """The tokens of each conversation; None where the model has to abstain."""
-        # Whether an answer is whole does not matter here; the template ends it in either case.
-        whole = [item.model_copy(update={"finish_reason": "length"}) for item in completions]
-        encoded = self._chat.encode_batch(list(zip(prompts, whole, strict=True)))
+        encoded = conversation_ids(self._chat, list(zip(prompts, completions, strict=True)))
         errors = [row for row in encoded if isinstance(row, TemplateError)]
         if errors and len(errors) == len(encoded):
             raise ValueError(
@@ -116,10 +121,9 @@ class RewardModel:
                 self.abstained[row.code] += 1
                 rows.append(None)
                 continue
-            ids = row.prompt_ids + row.completion_ids
-            too_long = self._max_length is not None and len(ids) > self._max_length
+            too_long = self._max_length is not None and len(row) > self._max_length
             self.abstained.update(["TOO_LONG"] * too_long)
-            rows.append(None if too_long else ids)
+            rows.append(None if too_long else row)
         return rows
 
     def _forward(self, rows_bt: list[list[int]]) -> list[float]:
@@ -127,12 +131,11 @@ class RewardModel:
         import torch
 
         model = self._model
-        pad = self._pad_id({row[-1] for row in rows_bt})
+        pad = padding_id(self._chat.tokenizer, (row[-1] for row in rows_bt))
         width = max(len(row) for row in rows_bt)
         ids_bt = torch.tensor([row + [pad] * (width - len(row)) for row in rows_bt])
         mask_bt = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows_bt])
-        # transformers pools at the last token that is not the pad token of the config.
-        model.config.get_text_config().pad_token_id = pad
+        pad_with(model, pad)
         with torch.inference_mode():
             logits_b1 = model(
                 input_ids=ids_bt.to(model.device), attention_mask=mask_bt.to(model.device)
@@ -140,20 +143,8 @@ class RewardModel:
         scores: list[float] = logits_b1.float()[:, 0].tolist()
         return scores
 
-    def _pad_id(self, last_ids: set[int]) -> int:
-        """The tokenizer's pad token, or another id where that one ends a row."""
-        pad = self._chat.tokenizer.pad_token_id
-        if pad is not None and pad not in last_ids:
-            return int(pad)
-        return next(id_ for id_ in range(len(last_ids) + 1) if id_ not in last_ids)
-
     def _length_limit(self, asked: int | None) -> int | None:
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(
-            model_folder(self._config), revision=self._config.revision
-        )
-        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+        limit = length_limit(self._config)
         if asked is not None and limit is not None and asked > limit:
             raise ValueError(
                 f"reward model '{self._config.path}': max_length is {asked} but it reads at most "
@@ -186,5 +177,6 @@ class RewardModel:
                 f"reward model '{path}' has {model.config.num_labels} labels; expected 1"
             )
         model.config.use_cache = False
+        float32_head(model)
         model.requires_grad_(False)
         return model.to(device_of(self._config)).eval()

@@ -15,8 +15,11 @@ from schemas.interfaces import RewardFunction
 from schemas.records import Completion, Prompt
 from schemas.resolve import resolve
 
-Kind = Literal["rule", "reward_model"]
+Kind = Literal["rule", "reward_model", "judge"]
 Abstain = Literal["renormalise", "abstain"]
+
+_BY_SAY: tuple[Kind, ...] = ("judge", "reward_model")
+"""Whose opinion a sum is, the strongest word first."""
 
 
 def checked_scores(
@@ -75,7 +78,8 @@ def name_of(reward: RewardFunction) -> str:
 
 def kind_of(reward: RewardFunction) -> Kind:
     """What the reward is, as annotator; a reward that does not say so is a rule."""
-    return "reward_model" if getattr(reward, "kind", "rule") == "reward_model" else "rule"
+    kind = getattr(reward, "kind", "rule")
+    return next((known for known in _BY_SAY if known == kind), "rule")
 
 
 class Component(NamedTuple):
@@ -125,9 +129,9 @@ class WeightedSum:
 
     @property
     def kind(self) -> Kind:
-        """A sum in which a model has a say is a reward model's."""
+        """A judge's where a judge has a say, else a reward model's where one has."""
         kinds = {kind_of(component.reward) for component in self.rewards}
-        return "reward_model" if "reward_model" in kinds else "rule"
+        return next((kind for kind in _BY_SAY if kind in kinds), "rule")
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Nothing, if answers to these prompts can be scored: to be asked before sampling them.

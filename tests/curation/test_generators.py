@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.generators import TransformersGenerator
-from curation.models import load_policy
+from curation.generators import TransformersGenerator, completion_of
+from curation.models import load_chat, load_policy
 from schemas.configs import ModelConfig, SamplingConfig
 from schemas.records import Message, Prompt
 
@@ -190,3 +190,47 @@ def test_a_prompt_whose_last_token_is_the_pad_token_is_no_padding(
     assert not heard
     for asked in prompts:
         assert sample(policy, [asked], sampling=GREEDY, n=1)[asked.id] == together[asked.id]
+
+
+def test_samples_are_all_there_with_the_tokens_of_the_distinct_candidates(tiny_policy):
+    generator = TransformersGenerator(tiny_policy, SHORT, batch_size=64, seed=0)
+    batch = generator.plan(PROMPTS, n=5)[0]
+    drawn = dict(zip((asked.id for asked in batch), generator.samples(batch, n=5), strict=True))
+    for asked, candidates in generator.generate(PROMPTS, n=5):
+        assert len(drawn[asked.id]) == 5
+        for candidate in candidates:
+            assert drawn[asked.id][candidate.origin.index] == candidate.completion
+            same = [drawn_one.messages for drawn_one in drawn[asked.id]]
+            assert same.count(candidate.completion.messages) == candidate.count
+
+
+def test_a_prompt_asked_twice_in_a_batch_is_sampled_twice(tiny_policy):
+    generator = TransformersGenerator(tiny_policy, SHORT, batch_size=8, seed=0)
+    first, second = generator.samples([PROMPTS[0]] * 2, n=2)
+    assert len({answer.token_ids for answer in first + second}) == 4
+
+
+def test_an_answer_ends_at_its_first_end_and_padding_is_no_part_of_it(tiny_policy):
+    asked, eos = PROMPTS[0], tiny_policy.tokenizer.eos_token_id
+    a, b = tiny_policy.tokenizer.encode("a b")[:2]
+    ended = completion_of(tiny_policy.chat, asked, [a, b, eos, eos, 3])
+    assert (ended.token_ids, ended.finish_reason, ended.text) == ((a, b, eos), "stop", "a b")
+    cut = completion_of(tiny_policy.chat, asked, [a, b])
+    assert (cut.token_ids, cut.finish_reason, cut.text) == ((a, b), "length", "a b")
+    empty = completion_of(tiny_policy.chat, asked, [eos])
+    assert (empty.token_ids, empty.finish_reason, empty.text) == ((eos,), "stop", "")
+
+
+def test_an_answer_ends_with_the_templates_own_ending_too(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|endoftext|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chat = load_chat(ModelConfig(path=str(tiny_model_folder), chat_template=template))
+    end = chat.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert end != chat.tokenizer.eos_token_id
+    ended = completion_of(chat, PROMPTS[0], [40, end, 3, 3])
+    assert (ended.token_ids, ended.finish_reason) == ((40, end), "stop")

@@ -12,7 +12,6 @@ from pairwright.charts import (
     ShareDot,
     confidence_bars,
     count_bars,
-    curve,
     dot_plot,
     histogram,
     scatter_with_line,
@@ -20,6 +19,7 @@ from pairwright.charts import (
     shares_bar,
     sorted_bars,
 )
+from pairwright.curves import Bin, Line, calibration, curve, curves, frontier
 
 CHARTS: list[Callable[[], str]] = [
     lambda: dot_plot([Dot("all", 0.1, -0.1, 0.3), Dot("one", -0.2, -0.3, -0.1)], "gain"),
@@ -38,6 +38,26 @@ CHARTS: list[Callable[[], str]] = [
     lambda: histogram([0.0], 0.0, "KL"),
     lambda: histogram([0.1, 0.2, 0.4], 0.2, "KL"),
     lambda: curve(Series([1], [0.7]), "loss"),
+    lambda: curves(
+        [
+            Line("training", Series([1, 2, 3], [0.1, 0.2, 0.3]), "#000"),
+            Line("<b>&$x_1$", Series([1, 3], [0.1, 0.1]), "#111", sparse=True),
+        ],
+        "reward",
+        0.0,
+        "step",
+    ),
+    lambda: frontier([("reward", [Line("", Series([-0.01, 0.0, 0.4], [0.1, 0.5, 0.3]), "#000")])]),
+    lambda: frontier(
+        [
+            ("reward", [Line("a", Series([0.0], [0.1]), "#000")] * 2),
+            ("watched", [Line("b", Series([0.1] * 5000, [0.2] * 5000), "#111")]),
+        ]
+    ),
+    lambda: calibration(
+        [Bin(1, 0.52, 0.0, 0.0, 0.8), Bin(900, 0.99, 1.0, 0.98, 1.0)], ("a", "b"), "n"
+    ),
+    lambda: calibration([Bin(3, 0.5, 0.5, 0.2, 0.8)], ("a", "b"), "n"),
     lambda: curve(Series(range(10_000), [1 / (1 + x) for x in range(10_000)]), "loss", 0.5),
 ]
 

@@ -19,7 +19,7 @@ def test_doctor_tells_versions_device_room_model_and_template(inputs: Path, pair
         "cache",
         "model",
         "chat template",
-        "trainer keys",
+        "dpo trainer keys",
     } <= findings.keys()
     assert findings["model"]["state"] == "ok"
     assert "ends with '<|im_end|>'" in findings["chat template"]["detail"]
@@ -58,3 +58,35 @@ def test_doctor_sees_a_run_folder_that_is_a_file(inputs: Path, tmp_path: Path, p
     findings = {item["name"]: item for item in json.loads(told.out)}
     assert findings["run folder"]["state"] == "missing"
     assert "is a file" in findings["run folder"]["detail"]
+
+
+def test_doctor_tells_what_an_endpoint_needs(
+    inputs: Path, tmp_path: Path, pairwright, monkeypatch
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    config = tmp_path / "run.yaml"
+    endpoint = "{base_url: 'http://127.0.0.1:9/v1', model: m, key_variable: MY_KEY}"
+    text = (inputs / "run.yaml").read_text()
+    config.write_text(text.replace("generate: {", f"generate: {{endpoint: {endpoint}, "))
+
+    told = pairwright("doctor", config, "--json")
+
+    findings = {item["name"]: item for item in json.loads(told.out)}
+    assert findings["endpoint key"]["state"] == "warning"
+    assert "MY_KEY is not set" in findings["endpoint key"]["detail"]
+    assert told.code == 0
+
+
+def test_doctor_tells_which_section_has_a_wrong_key(
+    inputs: Path, tmp_path: Path, pairwright
+) -> None:
+    config = tmp_path / "run.yaml"
+    section = "grpo: {trainer: {num_generation: 4}}\n"
+    config.write_text((inputs / "run.yaml").read_text() + section)
+
+    told = pairwright("doctor", config, "--json")
+
+    findings = {item["name"]: item for item in json.loads(told.out)}
+    assert findings["grpo trainer keys"]["state"] == "missing"
+    assert "num_generations" in findings["grpo trainer keys"]["detail"]
+    assert "dpo trainer keys" not in findings

@@ -62,3 +62,43 @@ def test_what_scripts_would_answer_takes_nobody_hours(inputs: Path, tmp_path: Pa
     scripts = [{"name": "simulated-ann"}]
     amount = work(inputs, tmp_path, workspaces=team, simulated=scripts, overlap=1)
     assert amount == "at most 144 records, 144 simulated judgements"
+
+
+def rollouts(inputs: Path, tmp_path: Path, **sections: Any) -> str:
+    """What a dry run says of the training on 24 prompts."""
+    config = Config.model_validate(
+        {
+            "run": str(tmp_path / "run"),
+            "model": {"path": str(inputs / "model"), "device": "cpu"},
+            "prompts": {"path": str(inputs / "prompts.jsonl")},
+            **sections,
+        }
+    )
+    plan = Plan(config, RunFolder(config.run))
+    (step,) = planned_steps(plan, [plan.policy_stage])
+    return step.amount
+
+
+def test_tokens_of_ppo_are_those_of_its_rollouts_and_of_what_is_watched(
+    inputs: Path, tmp_path: Path
+) -> None:
+    ppo = {"steps": 10, "rollouts": 16, "max_new_tokens": 20}
+    assert rollouts(inputs, tmp_path, ppo=ppo) == (
+        "10 steps of 16 rollouts, at most 3200 new tokens"
+    )
+    # Held-out prompts are answered at steps 1, 4 and 8.
+    watched = {**ppo, "watch": {"every": 4, "prompts": 5}}
+    assert rollouts(inputs, tmp_path, ppo=watched) == (
+        "10 steps of 16 rollouts, 3 times held-out prompts, at most 3500 new tokens"
+    )
+
+
+def test_steps_of_grpo_are_counted_as_trl_counts_them(inputs: Path, tmp_path: Path) -> None:
+    keys = {"num_generations": 4, "per_device_train_batch_size": 8, "max_completion_length": 10}
+    # A step asks 2 of the 24 prompts.
+    assert rollouts(inputs, tmp_path, grpo={"trainer": {**keys, "num_train_epochs": 2}}) == (
+        "24 steps of 8 rollouts, at most 1920 new tokens"
+    )
+    assert rollouts(inputs, tmp_path, grpo={"trainer": {**keys, "max_steps": 3}}) == (
+        "3 steps of 8 rollouts, at most 240 new tokens"
+    )

@@ -190,3 +190,38 @@ def test_rankings_by_scores_come_from_rank_although_people_were_asked() -> None:
     found = funnel(road, Seen(trained_pairs=3, answered_prompts=6))
     assert lines_of(found, "aggregate") == []
     assert found.adds_up
+
+
+def test_rollouts_and_the_prompts_they_answer_are_accounted_for() -> None:
+    stages = {
+        "prompts": manifest("prompts", {"read": 10, "prompts": 8}, reasons={"DUPLICATE_PROMPT": 2}),
+        "grpo": manifest(
+            "grpo",
+            {"prompts": 7, "rollouts": 64, "abstained": 3, "tokens": 4000},
+            reasons={"PROMPT_TOO_LONG": 1},
+        ),
+    }
+    found = funnel(stages, Seen(sampled_prompts=5))
+    assert found.adds_up
+    assert (found.rollouts, found.pairs) == (64, None)
+    asked, made, judged = found.lines[1:]
+    assert isinstance(asked, FunnelLine)
+    assert isinstance(judged, FunnelLine)
+    assert (asked.came_in, asked.passed) == (8, 5)
+    assert asked.left == {"PROMPT_TOO_LONG": 1, "NOT_SAMPLED": 2}
+    assert made == Made(stage="grpo", given="5 prompts", made="64 rollouts of 4,000 tokens")
+    assert (judged.came_in, judged.passed, judged.left) == (64, 61, {"NOT_JUDGED": 3})
+
+
+def test_conversations_and_pairs_of_a_reward_model_are_accounted_for() -> None:
+    rows = {"read": 12, "trained": 8, "held_out": 2, "quarantined": 2}
+    stages = {
+        "sft": manifest("sft", {}, facts={"rows": rows, "reasons": {"NO_ASSISTANT_TURN": 2}}),
+        **whole_road(),
+        "reward": manifest("reward", {}, facts={"pairs": 2, "too_long_pairs": 1}),
+    }
+    found = funnel(stages, Seen(trained_pairs=3))
+    assert found.adds_up
+    lines = {line.stage: line for line in found.lines if isinstance(line, FunnelLine)}
+    assert (lines["sft"].came_in, lines["sft"].passed) == (12, 10)
+    assert lines["reward"].left == {"TOO_LONG": 1}

@@ -46,6 +46,25 @@ def test_every_key_about_people_is_there_with_its_default(written: Path) -> None
             assert getattr(asked, key) == field.get_default(call_default_factory=True), key
 
 
+@pytest.mark.parametrize("section", ["sft", "reward", "grpo", "ppo"])
+def test_config_parses_with_each_training_taken_out_of_its_comment(
+    written: Path, section: str
+) -> None:
+    text = written.read_text()
+    start = text.index(f"# {section}:")
+    end = text.index("\n\n", start)
+    written.write_text(text[:start] + re.sub(r"(?m)^# ?", "", text[start:end]) + text[end:])
+    config = load_config(written, as_=Config)
+    assert getattr(config, section) is not None
+    if section in ("grpo", "ppo"):
+        keys = yaml.safe_load(written.read_text())[section]
+        defaults = type(getattr(config, section)).model_validate({})
+        given = getattr(config, section).model_dump(exclude={"trainer", "max_new_tokens"})
+        assert {key: given[key] for key in keys if key in given} == {
+            key: defaults.model_dump()[key] for key in keys if key in given
+        }
+
+
 def test_what_is_there_already_is_left_alone(written: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         write_config(written)

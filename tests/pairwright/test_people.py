@@ -11,6 +11,7 @@ from pairwright.findings import read_findings
 from pairwright.people import People, read_people
 from schemas.arrow import to_table
 from schemas.records import Judgement, Ranking
+from tests.pairwright.fake_run import FakeRun, report_of
 from tests.pairwright.labelled_run import (
     Answer,
     Panel,
@@ -18,7 +19,6 @@ from tests.pairwright.labelled_run import (
     right,
     wrong_at_times,
 )
-from tests.pairwright.test_report import FakeRun, report_of
 
 GOOD: dict[str, Answer] = {"ann": right, "ben": wrong_at_times, "cem": right}
 

@@ -14,7 +14,7 @@ def test_every_law_holds_on_both_roads(pairwright) -> None:  # type: ignore[no-u
 
     laws = json.loads(tested.out)
     assert [law["law"] for law in laws if not law["holds"]] == []
-    assert len(laws) == 34
+    assert len(laws) == 39
     assert tested.code == 0
 
 

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from pairwright.plan import differences
+from pairwright.digests import differences
 
 
 def test_show_lists_each_stage_with_counts_reasons_and_seconds(whole_run: Path, pairwright) -> None:

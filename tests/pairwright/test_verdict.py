@@ -114,3 +114,12 @@ def test_answers_without_any_score_are_not_measured() -> None:
 def test_what_weakens_a_gain_is_named(summary: EvaluationSummary, doubt: str) -> None:
     (found,) = doubts(summary)
     assert doubt in found
+
+
+def test_gain_of_a_gamed_reward_is_not_called_better() -> None:
+    gained = summary_of(lambda number: 0.3)
+    assert verdict(gained, gamed=True).outcome == "gamed"
+    assert verdict(gained, gamed=True).detail == verdict(gained).detail
+    lost = summary_of(lambda number: -0.3)
+    assert verdict(lost, gamed=True).outcome == "worse"
+    assert verdict(None, gamed=True).outcome == "not_measured"

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,35 @@ def test_a_model_without_a_template_is_refused_when_it_is_named(
     with pytest.raises(TemplateError) as caught:
         RewardModel(path)
     assert caught.value.code == "NO_TEMPLATE"
+
+
+def test_a_template_given_for_a_model_without_one_is_used(
+    folder: Path,
+    model: RewardModel,
+    variant: Callable[[str, Callable[[Any], None]], str],
+    tmp_path: Path,
+) -> None:
+    path = variant("tokenizer_config.json", lambda config: config.pop("chat_template", None))
+    own = (folder / "chat_template.jinja").read_bytes()
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "given.jinja").write_bytes(own)
+    given = RewardModel(path, chat_template=tmp_path / "given.jinja", device="cpu")
+    assert given.template == model.template
+    assert given(*rows(TEXTS)) == pytest.approx(model(*rows(TEXTS)), abs=1e-5)
+
+
+def test_a_score_on_bfloat16_weights_is_no_bfloat16_number(folder: Path) -> None:
+    model = RewardModel(str(folder), device="cpu", dtype="bfloat16")
+    scores = torch.tensor([score or 0.0 for score in model(*rows(TEXTS[:3]))])
+    assert not torch.equal(scores, scores.bfloat16().float())
+
+
+def test_a_score_that_is_not_finite_is_refused_by_reward_and_row(folder: Path) -> None:
+    model = RewardModel(str(folder), name="broken", device="cpu")
+    with torch.inference_mode():
+        model._model.score.weight[0, 0] = math.inf
+    with pytest.raises(ValueError, match=r"reward 'broken', row 0 .*the score is -?inf"):
+        checked_scores(model, *rows(["a", "b"]))
 
 
 def test_a_language_model_is_no_reward_model(tiny_model_folder: Path) -> None:

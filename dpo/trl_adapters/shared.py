@@ -1,0 +1,112 @@
+"""What our trainers on TRL share: every row once an epoch, steps that name their rows, whole saves.
+
+Departures from stock TRL, each an exact one:
+
+- Rows come tokenised by our `ChatTemplate`, so `_prepare_dataset` has nothing left to do.
+- A row is trained on once an epoch with any number of processes. accelerate instead repeats rows
+  from the front until all processes have full batches.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback
+
+
+class RowOrder(Sampler[int]):
+    """A new shuffle of the rows each epoch, then the fillers.
+
+    It is the order of accelerate's own seedable sampler, so of stock TRL. Process r of W takes
+    batches r, r + W, ...: the rows of an optimiser step depend on batch size x processes x
+    accumulation alone.
+    """
+
+    def __init__(self, rows: int, fillers: int, seed: int) -> None:
+        self.rows, self.fillers, self.seed, self.epoch = rows, fillers, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        yield from torch.randperm(self.rows, generator=generator).tolist()
+        yield from range(self.rows, len(self))
+
+    def __len__(self) -> int:
+        return self.rows + self.fillers
+
+
+class EpochOrder(TrainerCallback):  # type: ignore[misc]
+    """Tells the order its epoch.
+
+    accelerate does it too, except when several processes resume inside an epoch: then its
+    `set_epoch` stops at the wrapper that skips the batches already done.
+    """
+
+    def __init__(self, order: RowOrder) -> None:
+        self._order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._order.set_epoch(int(state.epoch or 0))
+
+
+def row_order(rows: int, args: Any) -> RowOrder:
+    """The order of so many rows, with fillers where there are several processes.
+
+    All processes need full batches: a last one that is short on rows is filled up with rows that
+    count nothing, which come after the real ones in the dataset.
+    """
+    batch = args.train_batch_size * args.world_size
+    fillers = -rows % batch if args.world_size > 1 else 0
+    return RowOrder(rows, fillers, args.data_seed)
+
+
+class RowTrainer(Trainer):  # type: ignore[misc]
+    """Stands before a trainer of TRL in the bases of ours, which sets the attributes below before
+    it calls TRL's constructor."""
+
+    # What `compute_loss` returns is a micro-batch's share of the step's mean.
+    loss_is_scaled_for_ga = True
+
+    order: RowOrder
+    before_save: Callable[[], None]
+    """Called in every process."""
+    after_save: Callable[[Path], None]
+    """Called in the first process, with the checkpoint's folder."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing: a run tells nobody about itself."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: TRL would write a card beside the checkpoints at each save."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
+        return self.order
+
+    def step_rows(self, batches: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
+        """What the batches of one optimiser step hold under `key`, of all processes.
+
+        In the order of the epoch's shuffle, however many processes shared them.
+        """
+        by_process = gather_object([batch[key] for batch in batches])
+        micro_batches, processes = len(batches), self.accelerator.num_processes
+        return tuple(
+            row
+            for micro_batch in range(micro_batches)
+            for process in range(processes)
+            for row in by_process[process * micro_batches + micro_batch]
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.before_save()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            self.after_save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")

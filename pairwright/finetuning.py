@@ -1,0 +1,101 @@
+"""The stages that fine-tune beside the policy's own: the SFT model, and a reward model on pairs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pairwright.pipeline import Road
+from pairwright.training import rank
+from schemas.arrow import to_table
+from schemas.run_folder import Manifest, StageWriter
+
+
+def make_sft(road: Road) -> Manifest | None:
+    """The SFT model trained on conversations; None in all processes but the first."""
+    from curation.prompts import QuarantinedRow
+    from dpo.sft_step import SftStep
+    from dpo.train_sft import train_sft
+
+    config, section = road.plan.config, road.plan.config.sft
+    if section is None:
+        raise ValueError("the config has no section 'sft'; expected sft.data")
+    writer = begin_training(road, "sft")
+    with road.progress.task("sft", "steps") as task:
+        result = train_sft(
+            section.data,
+            config.model,
+            section,
+            out=road.run.stage("sft").folder,
+            seed=config.seed,
+            progress=lambda note, done, total: task.set(done, total, note),
+        )
+    if writer is None:
+        return None
+    tell_health(road, "sft", result.facts)
+    rows = result.facts["rows"]
+    writer.commit(
+        0,
+        to_table(result.steps, SftStep),
+        quarantine=to_table(result.quarantined, QuarantinedRow),
+    )
+    return writer.finish(
+        counts={
+            "read": rows["read"],
+            "trained": rows["trained"],
+            "held_out": rows["held_out"],
+            "quarantined": rows["quarantined"],
+            "steps": len(result.steps),
+        },
+        reasons=Counter(row.code for row in result.quarantined),
+        facts=result.facts,
+    )
+
+
+def make_reward(road: Road) -> Manifest | None:
+    """The reward model trained on the dataset; None in all processes but the first."""
+    from dpo.train_reward import train_reward
+    from dpo.trl_adapters.rewards import RewardStep
+
+    config, section = road.plan.config, road.plan.config.reward
+    if section is None:
+        raise ValueError("the config has no section 'reward'")
+    writer = begin_training(road, "reward")
+    with road.progress.task("reward", "steps") as task:
+        result = train_reward(
+            road.run.stage("export").folder,
+            road.plan.model,
+            section,
+            out=road.run.stage("reward").folder,
+            seed=config.seed,
+            max_length=config.gate.max_length,
+            progress=lambda note, done, total: task.set(done, total, note),
+        )
+    if writer is None:
+        return None
+    tell_health(road, "reward", result.facts)
+    writer.commit(0, to_table(result.steps, RewardStep))
+    too_long = result.facts["too_long_pairs"]
+    return writer.finish(
+        counts={"pairs": result.facts["pairs"], "steps": len(result.steps)},
+        reasons={"TOO_LONG": too_long} if too_long else {},
+        facts=result.facts,
+    )
+
+
+def begin_training(road: Road, stage: str) -> StageWriter | None:
+    """Who commits what the first process trains; None in the others.
+
+    A training of another config or other inputs is not gone on from, whatever of it the recipe
+    itself would notice: a reward's code, for one, is known here alone.
+    """
+    if rank() > 0:
+        return None
+    if road.plan.status(stage, outside=True).state == "stale":
+        (road.run.stage(stage).folder / "training.json").unlink(missing_ok=True)
+    return road.begin(stage, parts=1)
+
+
+def tell_health(road: Road, stage: str, facts: dict[str, Any]) -> None:
+    notes: Sequence[str] = facts.get("health", ())
+    for note in notes:
+        road.progress.line(f"{stage}: {note}")

@@ -1,0 +1,135 @@
+"""TRL's GRPO keys: typos, keys that are ours, values that TRL refuses or would refuse too late."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo.grpo_args import (
+    LOSSES,
+    check_trainer_keys,
+    prompts_a_step,
+    trainer_args,
+    updates_a_step,
+)
+from dpo.train_grpo import check_trainer
+from schemas.configs import ModelConfig
+
+
+def _args(**keys: Any) -> Any:
+    return trainer_args(keys, folder=Path(), seed=3, cpu=True, bf16=False)
+
+
+def test_a_typo_in_a_trainer_key_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"grpo.trainer: unknown key 'num_generation'; did you"):
+        check_trainer_keys({"num_generation": 4})
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("seed", "the run's `seed`"),
+        ("reward_weights", "beside it in grpo.rewards"),
+        ("multi_objective_aggregation", "summed by weight"),
+        ("generation_kwargs", "min_p"),
+        ("use_vllm", "sampled with transformers"),
+        ("vllm_mode", "sampled with transformers"),
+        ("log_completions", "rollouts.jsonl"),
+        ("sync_ref_model", "SFT model"),
+        ("dataloader_drop_last", "plans the batches"),
+    ],
+)
+def test_a_key_that_pairwright_sets_is_refused_with_the_reason(key: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"grpo.trainer.{key} cannot be set: .*{reason}"):
+        check_trainer_keys({key: None})
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "near"),
+    [
+        ("loss_type", "dappo", "dapo"),
+        ("scale_rewards", "groups", "group"),
+        ("importance_sampling_level", "tokens", "token"),
+    ],
+)
+def test_a_name_that_trl_refuses_only_at_the_first_step_is_refused_before(
+    key: str, wrong: str, near: str
+) -> None:
+    with pytest.raises(ValueError, match=f"grpo.trainer.{key} is '{wrong}'; did you mean {near}"):
+        check_trainer_keys({key: wrong})
+    check_trainer_keys({key: near})
+
+
+def test_scale_rewards_may_be_a_boolean_as_in_trl() -> None:
+    for value, meaning in ((True, "group"), (False, "none")):
+        check_trainer_keys({"scale_rewards": value})
+        assert _args(scale_rewards=value).scale_rewards == meaning
+
+
+def test_the_names_of_the_losses_are_those_that_trl_documents() -> None:
+    from trl import GRPOConfig
+
+    (loss_type,) = [field for field in fields(GRPOConfig) if field.name == "loss_type"]
+    for name in LOSSES:
+        assert f"'{name}'" in loss_type.metadata["help"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"beta": -0.1}, r"grpo.trainer.beta is -0.1; expected 0 or more"),
+        ({"temperature": 0.0}, r"temperature is 0.0; expected more than 0"),
+        ({"num_generations": 1}, r"at least 2 generations"),
+        ({"num_generations": 3}, r"must be divisible by num_generations"),
+        ({"learning_rate": "fast"}, r"learning_rate is 'fast'; expected a number"),
+    ],
+)
+def test_a_value_that_makes_no_training_is_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _args(**keys)
+
+
+def test_updates_that_span_the_rollouts_of_two_steps_are_refused() -> None:
+    with pytest.raises(ValueError, match="no multiple of gradient_accumulation_steps 4"):
+        _args(steps_per_generation=2, gradient_accumulation_steps=4)
+    with pytest.raises(ValueError, match="max_steps is 3 updates; expected a multiple of 2"):
+        _args(num_iterations=2, max_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss_type", "bnpo"),
+        ("entropy_coef", 0.01),
+        ("use_adaptive_entropy", True),
+        ("top_entropy_quantile", 0.5),
+    ],
+)
+def test_what_averages_over_a_batch_by_itself_needs_one_batch_an_update(
+    key: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"grpo.trainer.{key} .* an average over each batch"):
+        _args(**{key: value}, gradient_accumulation_steps=2)
+    assert getattr(_args(**{key: value}), key) == value
+
+
+def test_a_step_is_counted_in_prompts_and_updates() -> None:
+    args = _args(
+        per_device_train_batch_size=4,
+        num_generations=2,
+        gradient_accumulation_steps=2,
+        steps_per_generation=4,
+        num_iterations=3,
+    )
+    assert prompts_a_step(args) == 8
+    assert updates_a_step(args) == 6
+
+
+def test_check_trainer_builds_trls_arguments_for_the_models_device(
+    tiny_model_folder: Path,
+) -> None:
+    model = ModelConfig(path=str(tiny_model_folder), device="cpu")
+    check_trainer({"num_generations": 4, "learning_rate": "1e-5", "bf16": False}, model)
+    with pytest.raises(ValueError, match="TRL refuses a value"):
+        check_trainer({"num_generations": 3}, model)
