@@ -12,7 +12,15 @@ from pairwright.plan import Plan
 from pairwright.plugins import build
 from pairwright.progress import Silent, Task
 from pairwright.sampling import check_judged
-from pairwright.settings import OnlineReward, online_reward, online_section, trained_here
+from pairwright.settings import (
+    OnlineReward,
+    evaluation_rewards,
+    online_reward,
+    online_section,
+    reward_folder,
+    rewards_of_stage,
+    trained_here,
+)
 from pairwright.sources import RefusedPrompt, fitting
 from pairwright.training import NOTHING_HELD_OUT, process
 from schemas.arrow import to_table
@@ -96,6 +104,7 @@ def check_online(plan: Plan) -> None:
         raise ValueError(NOTHING_HELD_OUT)
     prompts = planned_prompts(plan)
     asked, section = _asked(plan), online_section(plan.config)
+    _check_reward_model_is_asked(plan)
     # The run's own reward model cannot be asked before it is trained.
     ready = tuple(item for item in asked.rewards if not trained_here(plan.config, item))
     if ready:
@@ -105,6 +114,18 @@ def check_online(plan: Plan) -> None:
     watched = () if section is None else section.watch.rewards
     if section is not None and not any(trained_here(plan.config, item) for item in watched):
         _watch(plan, section, build_reward(watched) if watched else None, prompts)
+
+
+def _check_reward_model_is_asked(plan: Plan) -> None:
+    """With another run folder the config's path would still lead to the first run's model."""
+    config, stage = plan.config, plan.policy_stage
+    rewards = (*rewards_of_stage(config, stage), *evaluation_rewards(config))
+    if config.reward is not None and not any(trained_here(config, item) for item in rewards):
+        raise ValueError(
+            f"the section 'reward' trains a model in '{reward_folder(config)}' that nothing asks; "
+            f"expected it in {stage}.rewards, as curation.rewards.model:RewardModel with that "
+            "path, or no section 'reward'"
+        )
 
 
 def _check_grpo(plan: Plan, section: GrpoConfig, asked: OnlineReward, prompts: int) -> None:

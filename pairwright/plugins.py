@@ -50,7 +50,14 @@ def check_all(config: Config) -> None:
     Raises:
         ValueError: the section and what is wrong in it.
     """
+    from curation.endpoints import Endpoint
+
     rank, online, stage = config.rank, online_section(config), policy_stage(config)
+    if config.generate.endpoint is not None:
+        try:
+            Endpoint(config.generate.endpoint)
+        except ValueError as error:
+            raise ValueError(f"generate: {error}") from error
     rewards = {
         "rank": rank.rewards if rank else (),
         "evaluate": config.evaluate.rewards,

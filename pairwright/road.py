@@ -149,11 +149,17 @@ def check_road(plan: Plan) -> list[str]:
     from curation.rewards.weighted import build_reward
 
     config, on_pairs = plan.config, "pair" in plan.stages
+    if _world_size() > 1:
+        raise ValueError(
+            f"'run' runs in one process; torchrun is for the verbs {_listed(TRAINED)} alone"
+        )
     if on_pairs and config.rank is None and config.label is None and config.pair.edit is None:
         raise ValueError(
             "nothing says which answers are better; expected the section 'rank' or 'label', or "
             "pair.edit"
         )
+    for name in plan.stages:
+        check_trainer(config, name)
     if plan.policy_stage != "dpo":
         online.check_online(plan)
     if not evaluation_rewards(config):
@@ -163,10 +169,6 @@ def check_road(plan: Plan) -> list[str]:
             "validate.test_share is 0 and evaluate.prompts is empty, so nothing is held out to "
             "evaluate on; set one of them"
         )
-    if _world_size() > 1:
-        raise ValueError(
-            f"'run' runs in one process; torchrun is for the verbs {_listed(TRAINED)} alone"
-        )
     if config.evaluate.prompts:
         from curation.prompts import load_prompts
 
@@ -174,8 +176,6 @@ def check_road(plan: Plan) -> list[str]:
     if config.sft is not None and "rank" in plan.stages and config.rank and config.rank.rewards:
         # The stage that samples looks too, but here only after hours of fine-tuning.
         sampling.check_judged(build_reward(config.rank.rewards), planned_prompts(plan), Silent())
-    for name in plan.stages:
-        check_trainer(config, name)
     _keep_full_run(plan, plan.stages)
     return plan.stages
 

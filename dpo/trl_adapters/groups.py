@@ -14,6 +14,8 @@ in place of its `_generate_and_score_completions`:
   an adapter that was merged into it.
 - Positions are counted from a row's first token. TRL leaves them out, and a model with absolute
   positions then sees a left-padded row's text moved to the right.
+- The head sees the positions alone that foretell an answer's tokens, where TRL would run it over
+  prompts and padding too.
 - Each epoch's order depends on seed and epoch alone, so that a resumed run has it too.
 
 Log-probs, entropy and KL are those of the policy at the sampling temperature, as in TRL's loss: the
@@ -25,130 +27,35 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import Sampler
-from transformers import GenerationConfig, PrinterCallback, TrainerCallback
+from transformers import GenerationConfig, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, pad
 
 from curation.chat import ChatTemplate
 from curation.generators import completion_of
+from dpo.group_rollouts import (
+    Sample,
+    Sampled,
+    Update,
+    advantages,
+    in_order,
+    rollouts_of,
+    step_of,
+)
 from dpo.grpo_args import prompts_a_step, updates_a_step
-from dpo.losses import group_advantages
 from dpo.online import OnlineStep, Rollout
 from dpo.policy import FrozenStart, without_rename_warnings
-from dpo.rollouts import Scored, means_of
+from dpo.rollouts import Scored
+from dpo.trl_adapters.group_order import EpochOrder, GroupOrder, WholeSteps
 from schemas.records import Completion, Prompt, content_hash
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], Scored]
-_EPSILON = 1e-4
-
-
-class Sample(NamedTuple):
-    """An answer as it was sampled."""
-
-    prompt_id: str
-    completion: Completion
-    tokens: int
-    kl: float
-    """Sum over its tokens, nats."""
-    entropy: float
-    """Sum over its tokens, nats."""
-
-
-class Sampled(NamedTuple):
-    """The rollouts of a step, over all processes, whole groups in order."""
-
-    step: int
-    samples: list[Sample]
-    scored: Scored
-    advantages_PG: Tensor  # noqa: N815 (axes are capitals)
-    held_out_reward: float | None
-
-
-class Update(NamedTuple):
-    """What the trainer says of one optimiser update."""
-
-    loss: float
-    grad_norm: float
-    learning_rate: float
-    clip_fraction: float | None
-
-
-class GroupOrder(Sampler[int]):
-    """A new shuffle of the prompts each epoch, in batches of whole groups.
-
-    Each prompt comes `group` times in a row and each batch `repeats` times, as the trainer takes it
-    once a micro-batch that learns from it. Prompts that fill no batch are left out of the epoch.
-    Process r of W gets the r-th slice of a batch.
-    """
-
-    def __init__(
-        self, prompts: int, *, batch: int, group: int, repeats: int, seed: int, shuffle: bool = True
-    ) -> None:
-        self.prompts, self.batch, self.group, self.repeats = prompts, batch, group, repeats
-        self.seed, self.shuffle, self.epoch = seed, shuffle, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def batches(self, epoch: int) -> list[list[int]]:
-        """The prompts of each batch of an epoch."""
-        order = list(range(self.prompts))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed + epoch)
-            order = torch.randperm(self.prompts, generator=generator).tolist()
-        whole = self.prompts - self.prompts % self.batch
-        return [order[start : start + self.batch] for start in range(0, whole, self.batch)]
-
-    def __iter__(self) -> Iterator[int]:
-        for batch in self.batches(self.epoch):
-            for _ in range(self.repeats):
-                for prompt in batch:
-                    yield from [prompt] * self.group
-
-    def __len__(self) -> int:
-        return self.prompts // self.batch * self.batch * self.group * self.repeats
-
-
-class _EpochOrder(TrainerCallback):  # type: ignore[misc]
-    """Tells the order its epoch, also where a run resumes inside one."""
-
-    def __init__(self, order: GroupOrder) -> None:
-        self._order = order
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._order.set_epoch(int(state.epoch or 0))
-
-
-class _WholeSteps(TrainerCallback):  # type: ignore[misc]
-    """Puts a checkpoint off until the rollouts that it would lack are learned from."""
-
-    def __init__(self, updates: int) -> None:
-        self._updates, self._due = updates, False
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._due = self._due or control.should_save
-        control.should_save = self._due and state.global_step % self._updates == 0
-        self._due = self._due and not control.should_save
-
-
-def advantages(rewards_PG: Tensor, scale_rewards: str) -> Tensor:  # noqa: N803
-    """How much better each answer is than its group, (P, G); NaN is an answer nobody judged.
-
-    `batch` divides by the standard deviation of all rewards (Hu et al., 2025), `group` by the
-    group's, `none` by nothing.
-    """
-    if scale_rewards != "batch":
-        return group_advantages(rewards_PG, scale=scale_rewards == "group", eps=_EPSILON)
-    judged = rewards_PG[~rewards_PG.isnan()]
-    deviations = group_advantages(rewards_PG, scale=False)
-    return deviations / (judged.std() + _EPSILON) if judged.numel() > 1 else deviations
 
 
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -204,7 +111,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
                 args=args,
                 train_dataset=Dataset.from_list([{"prompt_id": prompt.id} for prompt in prompts]),
                 processing_class=chat.tokenizer,
-                callbacks=[_EpochOrder(self._order), _WholeSteps(self._updates_a_step)],
+                callbacks=[EpochOrder(self._order), WholeSteps(self._updates_a_step)],
             )
         self.remove_callback(PrinterCallback)
         self.beta = args.beta = beta
@@ -395,10 +302,9 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         return "position_ids" in inspect.signature(backbone.forward).parameters
 
     def _keep_completions(self, model: Any) -> None:
-        """Have the head see the positions alone that foretell an answer's tokens.
+        """Have the head see the last positions alone while log-probs are computed.
 
-        TRL runs it over prompts and padding too where there is no Triton, which on a CPU is a large
-        part of the work.
+        TRL does so by itself where there is Triton, and then for answers shorter than the longest.
         """
 
         def kept(module: Any, inputs: Any, output: Any) -> Any:
@@ -422,7 +328,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             prompts = [self._prompts[samples[row].prompt_id] for row in mine]
             completions = [samples[row].completion for row in mine]
             parts = [(mine, self._score(prompts, completions))]
-        return _in_order(gather_object(parts))
+        return in_order(gather_object(parts))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sampled is not None:
@@ -441,9 +347,9 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     def _finish(self, sampled: Sampled) -> None:
         """Hand on the step, now that its rollouts are learned from."""
         self._tokens += sum(sample.tokens for sample in sampled.samples)
-        step = _step_of(sampled, self._updates, self._tokens)
+        step = step_of(sampled, self._updates, self._tokens)
         self._updates = []
-        if self._on_step(step, _rollouts_of(sampled), self.steps) is not None:
+        if self._on_step(step, rollouts_of(sampled), self.steps) is not None:
             self.control.should_training_stop = True
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -472,73 +378,3 @@ def _without_generation_file(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = from_files
-
-
-def _in_order(parts: Sequence[tuple[list[int], Scored]]) -> Scored:
-    """The parts' scores as one, each at the row it belongs to."""
-    order = [row for rows, _ in parts for row in rows]
-    places = sorted(range(len(order)), key=order.__getitem__)
-
-    def joined(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
-        flat = [score for column in columns for score in column]
-        return [flat[place] for place in places]
-
-    scores = [scored for _, scored in parts]
-    return Scored(
-        totals=joined([part.totals for part in scores]),
-        components={
-            name: joined([part.components[name] for part in scores])
-            for name in scores[0].components
-        },
-        held_out={
-            name: joined([part.held_out[name] for part in scores]) for name in scores[0].held_out
-        },
-    )
-
-
-def _step_of(sampled: Sampled, updates: Sequence[Update], tokens: int) -> OnlineStep:
-    samples, scored = sampled.samples, sampled.scored
-    count = sum(sample.tokens for sample in samples)
-    clipped = [update.clip_fraction for update in updates if update.clip_fraction is not None]
-    unfinished = [sample.completion.finish_reason == "length" for sample in samples]
-    return OnlineStep(
-        step=sampled.step,
-        tokens=tokens,
-        prompt_ids=tuple(sample.prompt_id for sample in samples),
-        reward=scored.reward,
-        reward_std=scored.reward_std,
-        components=means_of(scored.components),
-        held_out_rewards=means_of(scored.held_out),
-        held_out_reward=sampled.held_out_reward,
-        abstained=scored.abstained,
-        equal_groups=(sampled.advantages_PG == 0).all(dim=1).double().mean().item(),
-        kl=sum(sample.kl for sample in samples) / count,
-        entropy=sum(sample.entropy for sample in samples) / count,
-        length=count / len(samples),
-        unfinished=fmean(unfinished),
-        loss=fmean(update.loss for update in updates),
-        learning_rate=updates[-1].learning_rate,
-        grad_norm=fmean(update.grad_norm for update in updates),
-        clip_fraction=fmean(clipped) if clipped else None,
-    )
-
-
-def _rollouts_of(sampled: Sampled) -> list[Rollout]:
-    scored = sampled.scored
-    return [
-        Rollout(
-            step=sampled.step,
-            prompt_id=sample.prompt_id,
-            text=sample.completion.text,
-            tokens=sample.tokens,
-            finished=sample.completion.finish_reason != "length",
-            reward=scored.totals[row],
-            components={name: scores[row] for name, scores in scored.components.items()},
-            held_out_rewards={name: scores[row] for name, scores in scored.held_out.items()},
-            advantage=advantage,
-            kl=sample.kl,
-        )
-        for row, (sample, advantage) in enumerate(
-            zip(sampled.samples, sampled.advantages_PG.flatten().tolist(), strict=True)
-        )
-    ]

