@@ -17,12 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from curation.kept_answers import KeptAnswers
 from curation.loop_thread import LoopThread
-from schemas.arrow import first_error
-from schemas.configs import EndpointConfig
+from schemas.configs import EndpointConfig, parse_config
 from schemas.records import Record, content_hash
 
 if TYPE_CHECKING:
@@ -112,15 +109,17 @@ class Endpoint:
                     "pip install openai aiolimiter"
                 )
         if not isinstance(config, EndpointConfig):
-            try:
-                config = EndpointConfig.model_validate(config)
-            except ValidationError as error:
-                raise ValueError(f"endpoint: {first_error(error)}") from None
+            config = parse_config(config, as_=EndpointConfig, where="endpoint")
         self.config = config
         if "@" in urlsplit(config.base_url).netloc or "?" in config.base_url:
             raise ValueError(
                 "endpoint: base_url holds a user or a query, which may be secret; the key is read "
                 "from the environment variable that key_variable names"
+            )
+        if urlsplit(config.base_url).scheme not in ("http", "https"):
+            raise ValueError(
+                "endpoint: base_url does not begin with http:// or https://; expected an address "
+                "such as http://localhost:8000/v1"
             )
         self.usage = Usage()
         """What has been asked so far."""
@@ -312,8 +311,8 @@ class Endpoint:
         if budget is not None and usage.tokens >= budget:
             raise BudgetSpent(
                 f"{self._where}: the budget of {budget} tokens is spent ({usage.tokens} in "
-                f"{usage.answers} answers); what is committed stays, and the same command goes on "
-                "from there with a budget as large (max_tokens)"
+                f"{usage.answers} answers); what is answered is kept: repeat the command to go on "
+                "from there with as much again, or raise max_tokens"
             )
 
     @property

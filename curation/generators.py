@@ -54,7 +54,7 @@ class TransformersGenerator:
         seed = int(content_hash(self._seed, [prompt.id for prompt in batch], n)[:15], 16)
         completions: list[list[Completion]] = [[] for _ in batch]
         inputs = self._left_padded(batch)
-        with _own_settings(model, seed):
+        with own_settings(model, seed):
             for round_size in self._rounds(n):
                 config = self._generation_config(num_return_sequences=round_size)
                 output = model.generate(**inputs, generation_config=config)
@@ -176,7 +176,7 @@ _SAMPLING_KEYS = set(SamplingConfig.model_fields)
 
 
 @contextlib.contextmanager
-def _own_settings(model: "PreTrainedModel", seed: int) -> Iterator[None]:
+def own_settings(model: "PreTrainedModel", seed: int) -> Iterator[None]:
     """A scope in which sampling sees neither the model's generation file nor outside randomness.
 
     transformers fills every setting that a call leaves open from `model.generation_config`.
@@ -186,7 +186,9 @@ def _own_settings(model: "PreTrainedModel", seed: int) -> Iterator[None]:
 
     from_files, model.generation_config = model.generation_config, GenerationConfig()
     try:
-        with torch.inference_mode(), torch.random.fork_rng():
+        # The model's own device alone: torch warns of each run on a machine with more of them.
+        used = [model.device] if model.device.type == "cuda" else []
+        with torch.inference_mode(), torch.random.fork_rng(used):
             torch.manual_seed(seed)
             yield
     finally:

@@ -63,11 +63,12 @@ def load_policy(config: ModelConfig) -> Policy:
 def load_chat(config: ModelConfig) -> ChatTemplate:
     """The model's chat template and tokenizer, without its weights.
 
-    A tokenizer without a pad token pads with its end-of-sequence token, and the template's report
-    says so.
+    A tokenizer without a pad token that the model has an embedding for pads with its
+    end-of-sequence token, and the template's report says so.
 
     Raises:
-        ValueError: there is no such model, or the template file is missing.
+        ValueError: there is no such model, the template file is missing, or the tokenizer writes
+            tokens that the model has no embedding for (VOCAB_MISMATCH).
         TemplateError: the tokenizer has no usable chat template.
     """
     from transformers import AutoTokenizer
@@ -83,12 +84,40 @@ def load_chat(config: ModelConfig) -> ChatTemplate:
     folder = model_folder(config)
     with _plain_errors(_failure(config, folder, "tokenizer")):
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=config.revision)
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return ChatTemplate(
+    embedded = vocabulary_of(config)
+    pad_on_the_left(tokenizer, embedded)
+    chat = ChatTemplate(
         tokenizer, template=template, date=config.date, system_role=config.system_role
     )
+    highest = max([tokenizer.vocab_size - 1, *chat.template.written_ids])
+    if embedded is not None and highest >= embedded:
+        raise ValueError(
+            f"VOCAB_MISMATCH: the tokenizer of model '{config.path}' writes token {highest} but "
+            f"the model has embeddings for {embedded} tokens; give it its own tokenizer and "
+            "template, or resize its embeddings"
+        )
+    return chat
+
+
+def vocabulary_of(config: ModelConfig) -> int | None:
+    """How many tokens the model has embeddings for; None where its config does not say."""
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(model_folder(config), revision=config.revision)
+    except (OSError, ValueError):
+        return None  # told when the model itself is loaded
+    size: int | None = getattr(found.get_text_config(), "vocab_size", None)
+    return size
+
+
+def pad_on_the_left(tokenizer: "PreTrainedTokenizerBase", embedded: int | None) -> None:
+    """Let the tokenizer pad on the left, with a token that the model has an embedding for."""
+    tokenizer.padding_side = "left"
+    pad = tokenizer.pad_token_id
+    if pad is None or (embedded is not None and pad >= embedded):
+        # Padding is masked by length, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def model_folder(config: ModelConfig) -> Path | str:

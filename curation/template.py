@@ -80,10 +80,10 @@ class Template:
             name = tokenizer.name_or_path
             raise TemplateError(
                 "NO_TEMPLATE",
-                f"{f'model {name!r}' if name else 'the tokenizer'} has no chat template: a model "
-                "that was never trained on one answers incoherently; give the template it was "
-                "trained with (--chat-template FILE, or model.chat_template in the config), or "
-                "fine-tune the model first",
+                f"NO_TEMPLATE: {f'model {name!r}' if name else 'the tokenizer'} has no chat "
+                "template: a model that was never trained on one answers incoherently; give the "
+                "template it was trained with (--chat-template FILE, or model.chat_template in the "
+                "config), or fine-tune the model first",
             )
         self._own = own
         self._date = date
@@ -285,6 +285,11 @@ class Template:
         bos = self.tokenizer.bos_token_id
         one = self._probe_ids(_user("hi")).count(bos)
         return self._probe_ids(_user("hi"), _assistant("ho"), _user("hi")).count(bos) > one
+
+    @cached_property
+    def written_ids(self) -> list[int]:
+        """The tokens of a conversation of one turn."""
+        return self._probe_ids(_user("hi"), _assistant("ho"))
 
     def _probe_ids(self, *messages: dict[str, Any]) -> list[int]:
         return self.tokenise([self.try_render(list(messages), add_generation_prompt=True)])[0]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from curation.chat import ChatTemplate, TemplateError
-from curation.models import load_chat, model_folder
+from curation.models import load_chat, model_folder, pad_on_the_left, vocabulary_of
 from schemas.configs import ModelConfig
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def load_sft_chat(model: ModelConfig, *, plain: bool) -> SftChat:
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder(model), revision=model.revision)
     template = base_template(tokenizer, plain=plain)
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    pad_on_the_left(tokenizer, vocabulary_of(model))
     chat = ChatTemplate(
         tokenizer, template=template, date=model.date, system_role=model.system_role
     )

@@ -1,5 +1,6 @@
 """Conversations out of files, as the token ids that are trained on and the mask that says which."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
@@ -16,7 +17,7 @@ from curation.said import texts
 from curation.turns import EncodedTurns, encode_turns
 from dpo.base_template import load_sft_chat
 from schemas.configs import ConversationSource, ModelConfig, SftConfig
-from schemas.records import content_hash
+from schemas.records import Message, content_hash
 
 _ROWS_LOOKED_AT = 64
 
@@ -131,15 +132,19 @@ def tokenise_conversations(
     """The rows' tokens as `chat` renders the whole conversations, cut to `max_length`.
 
     A row that the template breaks is quarantined under the template's code; ALREADY_RENDERED holds
-    a special token as text, ASSISTANT_MASK_EMPTY has no token that the assistant says, and of
-    TOO_LONG the limit leaves none.
+    a special token as text, an answer of EMPTY_COMPLETION is but an end, ASSISTANT_MASK_EMPTY has
+    no token that the assistant says, and of TOO_LONG the limit leaves none. An end token at the end
+    of an answer is no fault: the row has one, whether the text brings it or the template.
     """
-    conversations = [_with_one_end(row, chat) for row in rows]
-    encoded = encode_turns(chat, [(one.messages, one.tools) for one in conversations])
+    bare = [_without_ends(row.conversation, chat) for row in rows]
+    # What the template does not write is left to the text.
+    said = bare if chat.template.terminator else [row.conversation for row in rows]
+    encoded = encode_turns(chat, [(one.messages, one.tools) for one in said])
     kept: list[ConversationTokens] = []
     quarantined: list[QuarantinedRow] = []
-    for row, conversation, result in zip(rows, conversations, encoded, strict=True):
+    for row, conversation, result in zip(rows, bare, encoded, strict=True):
         try:
+            _check_answers(conversation)
             _check_unrendered(conversation, chat)
             if isinstance(result, TemplateError):
                 raise RowError(result.code, str(result))
@@ -215,9 +220,13 @@ def _rows(source: ConversationSource) -> Iterator[tuple[str, Any]]:
     unit, rows = open_rows(source.path, split=source.split)
     only_text = Path(source.path).suffix.lower() in (".csv", ".tsv")
     for number, row in islice(rows, source.limit):
-        if only_text and isinstance(row, dict):
-            # An empty cell is a column that the row does not use.
-            row = {name: opened_cell(cell) for name, cell in row.items() if cell != ""}
+        if isinstance(row, dict):
+            row = {
+                name: opened_cell(cell) if isinstance(cell, str) else cell
+                for name, cell in row.items()
+                # An empty cell of such a file is a column that the row does not use.
+                if not (only_text and cell == "")
+            }
         yield f"{unit} {number}", row
 
 
@@ -235,16 +244,25 @@ def _check_one_format(path: str, shapes: Counter[str]) -> None:
     )
 
 
-def _with_one_end(row: SourceRow, chat: ChatTemplate) -> Conversation:
-    """The conversation, without the end token that a text brings and the template writes too."""
-    ends = {chat.tokenizer.eos_token, chat.template.terminator} - {None}
-    *before, last = row.conversation.messages
-    content = last.content or ""
-    end = next((end for end in ends if row.shape == "text" and content.endswith(end)), "")
-    if not end:
-        return row.conversation
-    answer = last.model_copy(update={"content": content.removesuffix(end)})
-    return row.conversation.model_copy(update={"messages": (*before, answer)})
+def _without_ends(conversation: Conversation, chat: ChatTemplate) -> Conversation:
+    """The conversation, without the end tokens that its answers bring with them."""
+    ends = chat.tokenizer.convert_ids_to_tokens(sorted(chat.eos_ids))
+    if not ends:
+        return conversation
+    at_end = re.compile(rf"(?:(?:{'|'.join(map(re.escape, ends))})\s*)+\Z")
+
+    def bare(message: Message) -> Message:
+        if message.role != "assistant" or not message.content:
+            return message
+        return message.model_copy(update={"content": at_end.sub("", message.content)})
+
+    return conversation.model_copy(update={"messages": tuple(map(bare, conversation.messages))})
+
+
+def _check_answers(conversation: Conversation) -> None:
+    for index, message in enumerate(conversation.messages):
+        if message.role == "assistant" and message.content == "" and not message.tool_calls:
+            raise RowError("EMPTY_COMPLETION", f"message {index} (assistant) is nothing but an end")
 
 
 def _check_unrendered(conversation: Conversation, chat: ChatTemplate) -> None:

@@ -37,8 +37,6 @@ class GroupJudge:
     about once against another.
     """
 
-    kind = "judge"
-
     def __init__(self, judge: PairwiseJudge) -> None:
         self._judge = judge
 

@@ -12,6 +12,8 @@ from dpo.rollouts import Scored, means_of
 from schemas.records import Completion
 
 _EPSILON = 1e-4
+_ROUNDING = 1e-9
+"""Advantages up to this come of rewards that differ by rounding alone."""
 
 
 class Sample(NamedTuple):
@@ -95,7 +97,7 @@ def step_of(sampled: Sampled, updates: Sequence[Update], tokens: int) -> OnlineS
         held_out_rewards=means_of(scored.held_out),
         held_out_reward=sampled.held_out_reward,
         abstained=scored.abstained,
-        equal_groups=(sampled.advantages_PG == 0).all(dim=1).double().mean().item(),
+        equal_groups=(sampled.advantages_PG.abs() <= _ROUNDING).all(dim=1).double().mean().item(),
         kl=sum(sample.kl for sample in samples) / count,
         entropy=sum(sample.entropy for sample in samples) / count,
         length=count / len(samples),

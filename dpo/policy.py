@@ -14,8 +14,9 @@ from schemas.configs import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainingArguments
 
+_ROUNDED_TIES = 0.01
 _REFERENCE = "reference"
 """What a frozen copy of the SFT model's own adapter is called beside the one that trains."""
 
@@ -129,6 +130,28 @@ def save_weights(policy: Any, folder: str) -> None:
     policy.save_pretrained(folder, **adapter)
 
 
+def ties_note(policy: "PreTrainedModel", section: str, *, full: bool, asked: bool) -> str | None:
+    """Why weights may not train under bf16 autocast; None where they may.
+
+    asked: the user's own `trainer.bf16`, which is not overruled.
+    """
+    share = bf16_ties(policy, full=full)
+    if share <= _ROUNDED_TIES:
+        return None
+    remedy = f"leave bf16 out of {section}.trainer to train" if asked else "training runs"
+    return (
+        f"BF16_TIES: {share:.1%} of the weights lie halfway between two bf16 values, as weights "
+        "that were once quantised do, so that the smallest update flips them all in autocast; "
+        f"{remedy} in float32"
+    )
+
+
+def precision_of(policy: "PreTrainedModel", args: "TrainingArguments") -> str:
+    """The dtype of the weights, and that of autocast where there is one."""
+    autocast = " autocast bf16" if args.bf16 else " autocast fp16" if args.fp16 else ""
+    return f"{str(policy.dtype).removeprefix('torch.')}{autocast}"
+
+
 def bf16_ties(policy: "PreTrainedModel", *, full: bool) -> float:
     """The share of the trained float32 weights that lie exactly between two bf16 values.
 
@@ -212,7 +235,8 @@ def _sort_targets(adapter_config: Path) -> None:
         adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def shape_notes(policy: Any, asked: LoraConfig, section: str = "dpo") -> list[str]:
+def shape_notes(policy: Any, asked: LoraConfig, section: str) -> list[str]:
+    """What to tell where an adapter that the model came with is trained on, in another shape."""
     trained = policy.peft_config["default"]
     if (trained.r, trained.lora_alpha) == (asked.r, asked.alpha):
         return []

@@ -26,12 +26,13 @@ from curation.models import device_of, load_chat, weights_hash
 from dpo.checkpoints import prepare_folder, seal, step_of
 from dpo.launch import check_processes
 from dpo.policy import (
-    bf16_ties,
     check_vocabulary,
     gpu_has_bf16,
     load_start,
+    precision_of,
     save_policy,
     shape_notes,
+    ties_note,
     trainable_parameters,
 )
 from dpo.reference import read_reference, reference_key, write_reference
@@ -43,7 +44,6 @@ from schemas.records import content_hash
 Progress = Callable[[str, int, int], None]
 """Called with what was just done, how many of it are done, and how many there are."""
 
-_ROUNDED_TIES = 0.01
 _CONFIDENCE_NEEDS = {"use_weighting": False, "f_divergence_type": "reverse_kl", "ld_alpha": None}
 
 
@@ -140,19 +140,11 @@ def train_dpo(
     # The policy, and what precision it can be trained in
     start = weights_hash(model)
     policy, lora = load_start(model, config.lora)
-    if args.bf16 and (share := bf16_ties(policy, full=config.lora is None)) > _ROUNDED_TIES:
-        remedy = "training runs in float32"
-        if config.trainer.get("bf16"):
-            remedy = "leave bf16 out of dpo.trainer to train in float32"
-        else:
-            args = make_args(bf16=False)
-        notes.append(
-            f"BF16_TIES: {share:.1%} of the weights lie halfway between two bf16 values, as "
-            "weights that were once quantised do, so that the smallest update flips them all in "
-            f"autocast; {remedy}"
-        )
-    autocast = " autocast bf16" if args.bf16 else " autocast fp16" if args.fp16 else ""
-    precision = f"{str(policy.dtype).removeprefix('torch.')}{autocast}"
+    asked, full = bool(config.trainer.get("bf16")), config.lora is None
+    if args.bf16 and (note := ties_note(policy, "dpo", full=full, asked=asked)):
+        notes.append(note)
+        args = args if asked else make_args(bf16=False)
+    precision = precision_of(policy, args)
 
     # The reference
     reference_model = model if config.reference is None else _reference_config(config, model)
@@ -235,7 +227,7 @@ def train_dpo(
             "the pairs differ in something trivial, or the learning rate is far too high"
         )
     if config.lora is not None and model.adapter is not None:
-        notes.extend(shape_notes(trainer.model, config.lora))
+        notes.extend(shape_notes(trainer.model, config.lora, "dpo"))
     trained = (
         model.model_copy(update={"adapter": str(folder)})
         if config.lora is not None

@@ -32,12 +32,13 @@ from dpo.launch import check_processes
 from dpo.online import OnlineResult, OnlineStep, Rollout
 from dpo.policy import (
     FrozenStart,
-    bf16_ties,
     gpu_has_bf16,
     load_with_adapter,
+    precision_of,
     save_policy,
     save_weights,
     shape_notes,
+    ties_note,
     trainable_parameters,
 )
 from dpo.rollouts import OnlineLog, Scored, mean_of, scored
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what was just done, how many of it are done, and how many there are."""
-
-_ROUNDED_TIES = 0.01
 
 
 def check_trainer(trainer: Mapping[str, Any], model: ModelConfig) -> None:
@@ -134,19 +133,11 @@ def train_grpo(
     # The policy, and what precision it can be trained in
     start = weights_hash(model)
     policy = load_with_adapter(model, config.lora, seed=seed)
-    if args.bf16 and (share := bf16_ties(policy, full=config.lora is None)) > _ROUNDED_TIES:
-        remedy = "training runs in float32"
-        if config.trainer.get("bf16"):
-            remedy = "leave bf16 out of grpo.trainer to train in float32"
-        else:
-            args = make_args(bf16=False)
-        notes.append(
-            f"BF16_TIES: {share:.1%} of the weights lie halfway between two bf16 values, as "
-            "weights that were once quantised do, so that the smallest update flips them all in "
-            f"autocast; {remedy}"
-        )
-    autocast = " autocast bf16" if args.bf16 else " autocast fp16" if args.fp16 else ""
-    precision = f"{str(policy.dtype).removeprefix('torch.')}{autocast}"
+    asked, full = bool(config.trainer.get("bf16")), config.lora is None
+    if args.bf16 and (note := ties_note(policy, "grpo", full=full, asked=asked)):
+        notes.append(note)
+        args = args if asked else make_args(bf16=False)
+    precision = precision_of(policy, args)
 
     # What a checkpoint must have been made with, to be gone on from
     identity = content_hash(
@@ -219,7 +210,7 @@ def train_grpo(
 
     notes.extend(alarms(made, watch.config.window))
     if config.lora is not None and model.adapter is not None:
-        notes.extend(shape_notes(trainer.model, config.lora))
+        notes.extend(shape_notes(trainer.model, config.lora, "grpo"))
     trained = (
         model.model_copy(update={"adapter": str(folder)})
         if config.lora is not None

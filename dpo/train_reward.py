@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from curation.models import device_of, load_chat, weights_hash
 from dpo.checkpoints import prepare_folder, seal, step_of
 from dpo.launch import check_processes
-from dpo.policy import bf16_ties, gpu_has_bf16, trainable_parameters
+from dpo.policy import gpu_has_bf16, precision_of, ties_note, trainable_parameters
 from dpo.reward_accuracy import HeldOut, LabelAgreement, ScoredPair, measure
 from dpo.step_log import StepLog, saturated_since
 from schemas.configs import ModelConfig, RewardModelConfig
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what was just done, how many of it are done, and how many there are."""
-
-_ROUNDED_TIES = 0.01
 
 
 class RewardResult(NamedTuple):
@@ -161,19 +159,11 @@ def train_reward(
     # The model, and what precision it can be trained in
     start = weights_hash(base)
     network, lora = load_reward_start(base, config.lora, seed)
-    if args.bf16 and (share := bf16_ties(network, full=config.lora is None)) > _ROUNDED_TIES:
-        remedy = "training runs in float32"
-        if config.trainer.get("bf16"):
-            remedy = "leave bf16 out of reward.trainer to train in float32"
-        else:
-            args = make_args(bf16=False)
-        notes.append(
-            f"BF16_TIES: {share:.1%} of the weights lie halfway between two bf16 values, as "
-            "weights that were once quantised do, so that the smallest update flips them all in "
-            f"autocast; {remedy}"
-        )
-    autocast = " autocast bf16" if args.bf16 else " autocast fp16" if args.fp16 else ""
-    precision = f"{str(network.dtype).removeprefix('torch.')}{autocast}, head float32"
+    asked, full = bool(config.trainer.get("bf16")), config.lora is None
+    if args.bf16 and (note := ties_note(network, "reward", full=full, asked=asked)):
+        notes.append(note)
+        args = args if asked else make_args(bf16=False)
+    precision = f"{precision_of(network, args)}, head float32"
 
     # What a checkpoint must have been made with, to be gone on from
     device = args.device.type

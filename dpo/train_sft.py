@@ -39,7 +39,15 @@ from dpo.conversations import (
 )
 from dpo.launch import check_processes
 from dpo.packing import Pack, best_fit
-from dpo.policy import bf16_ties, gpu_has_bf16, load_start, save_policy, trainable_parameters
+from dpo.policy import (
+    gpu_has_bf16,
+    load_start,
+    precision_of,
+    save_policy,
+    shape_notes,
+    ties_note,
+    trainable_parameters,
+)
 from dpo.sft_step import SftStep
 from dpo.step_log import StepLog
 from schemas.configs import ConversationSource, ModelConfig, SftConfig
@@ -51,8 +59,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what was just done, how many of it are done, and how many there are."""
-
-_ROUNDED_TIES = 0.01
 
 
 class SftResult(NamedTuple):
@@ -129,19 +135,11 @@ def train_sft(
     # The model, and what precision it can be trained in
     start = weights_hash(model)
     policy, lora = load_start(model, config.lora)
-    if args.bf16 and (share := bf16_ties(policy, full=config.lora is None)) > _ROUNDED_TIES:
-        remedy = "training runs in float32"
-        if config.trainer.get("bf16"):
-            remedy = "leave bf16 out of sft.trainer to train in float32"
-        else:
-            args = make_args(bf16=False)
-        notes.append(
-            f"BF16_TIES: {share:.1%} of the weights lie halfway between two bf16 values, as "
-            "weights that were once quantised do, so that the smallest update flips them all in "
-            f"autocast; {remedy}"
-        )
-    autocast = " autocast bf16" if args.bf16 else " autocast fp16" if args.fp16 else ""
-    precision = f"{str(policy.dtype).removeprefix('torch.')}{autocast}"
+    asked, full = bool(config.trainer.get("bf16")), config.lora is None
+    if args.bf16 and (note := ties_note(policy, "sft", full=full, asked=asked)):
+        notes.append(note)
+        args = args if asked else make_args(bf16=False)
+    precision = precision_of(policy, args)
     device = args.device.type
 
     # What a checkpoint must have been made with, to be gone on from
@@ -176,6 +174,8 @@ def train_sft(
         before_save=before_save,
         after_save=seal,
     )
+    if config.lora is not None and model.adapter is not None:
+        notes += shape_notes(trainer.model, config.lora, "sft")
     trainable, parameters = trainable_parameters(trainer.model), trainer.model.num_parameters()
     # Before a checkpoint is loaded: the loss of the model that training starts from.
     before = trainer.held_out(held_out_rows) if held_out_rows else None

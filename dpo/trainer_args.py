@@ -1,6 +1,7 @@
 """The `trainer:` mappings: TRL's own keys, which are the user's, which are ours, what they make."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import metadata
@@ -36,6 +37,9 @@ RESERVED = {
     "parallelism_config": "training is data-parallel: one whole model a process",
 }
 """Keys that no `trainer:` mapping may hold, and why."""
+
+_NO_NUMBERS = {"str", "bool", "list", "dict", "tuple"}
+"""Types of keys that take something else than one number, too."""
 
 A = TypeVar("A")
 
@@ -98,24 +102,40 @@ def build_args(
         "remove_unused_columns": False,
     }
     defaults = {key: value for key, value in defaults.items() if key in known}
+    typed = _as_typed(trainer, section, args_class)
     try:
-        typed = _as_typed(trainer, section, args_class)
         return args_class(**{**defaults, **typed, **fixed, **own})
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{section}.trainer: TRL refuses a value: {reason}") from error
 
 
 def _as_typed(trainer: Mapping[str, Any], section: str, args_class: type[Any]) -> dict[str, Any]:
-    """The mapping with numbers where TRL wants them: YAML reads `1e-4` as text."""
-    floats = {field.name for field in fields(args_class) if "float" in str(field.type)}
+    """The mapping with numbers where TRL wants them: YAML reads `1e-4` as text.
+
+    Raises:
+        ValueError: what stands there is no number.
+    """
     typed = dict(trainer)
-    for key in floats & typed.keys():
-        if isinstance(typed[key], str):
-            try:
-                typed[key] = float(typed[key])
-            except ValueError:
-                raise ValueError(
-                    f"{section}.trainer.{key} is '{typed[key]}'; expected a number"
-                ) from None
+    for field in fields(args_class):
+        value, kinds = typed.get(field.name), set(re.findall(r"\w+", str(field.type)))
+        only_numbers = kinds & {"int", "float"} and not kinds & _NO_NUMBERS
+        if isinstance(value, str) and ("float" in kinds or only_numbers):
+            typed[field.name] = _as_number(
+                value, "float" in kinds, f"{section}.trainer.{field.name}"
+            )
+        elif isinstance(value, list | tuple | dict) and only_numbers:
+            raise ValueError(f"{section}.trainer.{field.name} is {value}; expected a number")
     return typed
+
+
+def _as_number(text: str, may_be_fraction: bool, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{where} is '{text}'; expected a number") from None
+    if may_be_fraction:
+        return number
+    if not number.is_integer():
+        raise ValueError(f"{where} is '{text}'; expected a whole number")
+    return int(number)

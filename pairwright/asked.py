@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from pairwright.progress import Progress
 from schemas.arrow import to_table
 from schemas.run_folder import Stage
 
@@ -65,6 +66,13 @@ def asking(askers: Sequence[AsksServer], stage: Stage, shard: str | None = None)
     finally:
         for asker in askers:
             asker.close()
+
+
+def tell_abstained(progress: Progress, stage: str, asked: Iterable[tuple[str, object]]) -> None:
+    """Say how often the judges and rewards, by name, gave no answer that counts, and why."""
+    for name, judge in asked:
+        for reason, count in getattr(judge, "abstained", {}).items():
+            progress.line(f"{stage}: '{name}' abstained on {count} answers, {reason}")
 
 
 def forget_answers(stage: Stage) -> None:

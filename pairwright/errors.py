@@ -55,16 +55,22 @@ def one_sentence(error: BaseException) -> str:
         return _of_record(error)
     if _out_of_memory(error):
         return (
-            f"out of memory ({_line(error)}); lower generate.batch_size, "
-            "dpo.trainer.per_device_train_batch_size or validate.max_length"
+            f"out of memory ({_line(error)}); lower the stage's batch (batch_size, ppo.microbatch, "
+            "or per_device_train_batch_size of a trainer) or its max_length"
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _of_system(error)
+    if _unwritten(error):
+        return (
+            f"a file could not be written ({_line(error)}); is the disk full? Free some space and "
+            "repeat the command: finished parts and checkpoints are kept"
+        )
     if isinstance(error, CheckError | ValueError | OSError):
         return _line(error)
     if isinstance(error, ModuleNotFoundError):
         return f"{_line(error)}; install what is missing (`pairwright doctor` lists it)"
-    return f"unexpected {type(error).__name__}: {_line(error)} (--debug shows where)"
+    where = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+    return f"unexpected {type(error).__name__}{where}: {_line(error)} (--debug shows where)"
 
 
 def _of_record(error: BaseException) -> str:
@@ -89,6 +95,13 @@ def _out_of_memory(error: BaseException) -> bool:
         or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     )
+
+
+def _unwritten(error: BaseException) -> bool:
+    """Whether torch or safetensors could not write; neither says so with an OSError."""
+    if type(error).__name__ == "SafetensorError":
+        return "serializing: I/O error" in str(error)
+    return isinstance(error, RuntimeError) and "inline_container.cc" in str(error)
 
 
 def _of_system(error: OSError) -> str:

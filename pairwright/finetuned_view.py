@@ -194,4 +194,4 @@ def trained_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def steps_text(trained: FineTuned) -> str:
-    return f"{len(trained.losses):,} over {trained.epochs:g} epochs"
+    return f"{len(trained.losses):,} over {round(trained.epochs, 2):g} epochs"

@@ -5,9 +5,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from pairwright.pipeline import Road
+from pairwright.plan import Plan
 from pairwright.training import rank
 from schemas.arrow import to_table
 from schemas.run_folder import Manifest, StageWriter
+
+
+def check_conversations(plan: Plan) -> None:
+    """Return if what fine-tuning reads can be opened, so that what was trained before stays.
+
+    Raises:
+        ValueError: a source is missing, broken at its start or empty.
+    """
+    from curation.formats.files import open_rows
+
+    section = plan.config.sft
+    if section is None or plan.status("sft", outside=True).state == "complete":
+        return
+    for source in section.data:
+        if next(open_rows(source.path, split=source.split).rows, None) is None:
+            raise ValueError(f"sft.data '{source.path}' has no rows")
 
 
 def make_sft(road: Road) -> Manifest | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pairwright.asked import askers_among, asking, forget_answers
+from pairwright.asked import askers_among, asking, forget_answers, tell_abstained
 from pairwright.dry_run import answer_limit, grpo_prompts_a_step, planned_prompts
 from pairwright.finetuning import begin_training, tell_health
 from pairwright.pipeline import Road
@@ -138,8 +138,9 @@ def _check_grpo(plan: Plan, section: GrpoConfig, asked: OnlineReward, prompts: i
     needed = grpo_prompts_a_step(plan, section)
     if prompts < needed:
         raise ValueError(
-            f"a step of grpo asks {needed} prompts and the run has {prompts}; give more prompts, "
-            "or lower grpo.trainer's per_device_train_batch_size or gradient_accumulation_steps"
+            f"DATASET_SMALLER_THAN_BATCH: a step of grpo asks {needed} prompts and the run has "
+            f"{prompts}; give more prompts, or lower grpo.trainer's per_device_train_batch_size or "
+            "gradient_accumulation_steps"
         )
 
 
@@ -164,7 +165,12 @@ def _make(
     watched = build_reward(section.watch.rewards) if section.watch.rewards else None
     watch = _watch(road.plan, section, watched, stored, askable_only=True)
     sums = [one for one in (reward, watched) if one is not None]
-    askers = askers_among([judge, *(part.reward for one in sums for part in one.rewards)])
+    judging: list[tuple[str, object]] = [
+        (part.name, part.reward) for one in sums for part in one.rewards
+    ]
+    if judge is not None:
+        judging.insert(0, (str(getattr(judge, "name", type(judge).__name__)), judge))
+    askers = askers_among(one for _, one in judging)
     writer = begin_training(road, stage)
     folder = road.run.stage(stage)
     with asking(askers, folder, process()) as meter, road.progress.task(stage, "steps") as task:
@@ -173,6 +179,7 @@ def _make(
         return None
     if result.facts.get("stopped"):
         road.progress.line(f"{stage}: ended early: {result.facts['stopped']}")
+    tell_abstained(road.progress, stage, judging)
     tell_health(road, stage, result.facts)
     writer.commit(
         0,
@@ -199,7 +206,8 @@ def _asked(plan: Plan) -> OnlineReward:
     asked, stage = online_reward(plan.config), plan.policy_stage
     if asked is None or not (asked.rewards or asked.judge):
         raise ValueError(
-            f"nothing says what an answer is worth; expected {stage}.rewards or rank.rewards"
+            "NO_REWARD_FUNCTIONS: nothing says what an answer is worth; expected "
+            f"{stage}.rewards or rank.rewards"
         )
     return asked
 
@@ -228,6 +236,11 @@ def _watch(
         loaded = load_prompts(plan.config.evaluate.prompts).prompts
         leaked = set(leaks(trained_on, loaded).leaked)
         held_out = [prompt for prompt in loaded if prompt.id not in leaked]
+        if not held_out:
+            raise ValueError(
+                f"{plan.policy_stage}.watch.every is {config.every}, but all {len(loaded)} prompts "
+                "of evaluate.prompts are trained on; give some that are not"
+            )
     if held_out and askable_only:
         held_out, _ = _askable(plan, held_out, answer_limit(section))
     return Watch(config, rewards, held_out)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from pairwright.asked import askers_among, asking, forget_answers
+from pairwright.asked import askers_among, asking, forget_answers, tell_abstained
 from pairwright.judging import UnrankedPrompt, of_comparisons, of_scores
 from pairwright.plan import Plan
 from pairwright.plugins import build
@@ -101,9 +101,7 @@ def make_judgements(road: Road) -> Manifest:
             asked = prompts.of(grouped)
             judgements = list(ranker.rank((asked[key], group) for key, group in grouped.items()))
             writer.commit(index, to_table(judgements, Judgement), **meter.table())
-    for name, judge in judging.items():
-        for reason, count in getattr(judge, "abstained", {}).items():
-            road.progress.line(f"rank: '{name}' abstained on {count} answers, {reason}")
+    tell_abstained(road.progress, "rank", judging.items())
     forget_answers(stage)
     found = of_scores if rank.judge is None else of_comparisons
     return writer.finish(**found(stage, row_count(source)))

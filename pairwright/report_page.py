@@ -97,7 +97,7 @@ def _training_facts(found: Findings) -> list[tuple[str, str]]:
             f"{', '.join(map(str, losses)) or 'as configured'}, beta {facts.get('beta', '–')}",
         ),
         method,
-        ("Steps", f"{len(found.steps):,} over {last.epoch:g} epochs"),
+        ("Steps", f"{len(found.steps):,} over {round(last.epoch, 2):g} epochs"),
         precision,
     ]
 

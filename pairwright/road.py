@@ -16,7 +16,7 @@ from pairwright.pipeline import Road
 from pairwright.plan import ON_PAIRS, TRAINED, Plan
 from pairwright.plugins import check_all, check_trainer
 from pairwright.progress import Progress, Silent
-from pairwright.settings import evaluation_rewards
+from pairwright.settings import evaluation_abstain, evaluation_rewards, trained_here
 from schemas.configs import Config, load_config
 from schemas.run_folder import Manifest, RunFolder, write_atomic
 
@@ -108,6 +108,8 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
     _check_on_road(plan, verb)
     if verb in TRAINED:
         check_trainer(plan.config, verb)
+        if verb == "sft":
+            finetuning.check_conversations(plan)
     elif _world_size() > 1:
         raise ValueError(f"'{verb}' runs in one process; torchrun is for {_listed(TRAINED)}")
     names = ["prompts", verb] if verb in _ASK_PROMPTS else [verb]
@@ -160,6 +162,7 @@ def check_road(plan: Plan) -> list[str]:
         )
     for name in plan.stages:
         check_trainer(config, name)
+    finetuning.check_conversations(plan)
     if plan.policy_stage != "dpo":
         online.check_online(plan)
     if not evaluation_rewards(config):
@@ -172,7 +175,14 @@ def check_road(plan: Plan) -> list[str]:
     if config.evaluate.prompts:
         from curation.prompts import load_prompts
 
-        load_prompts(config.evaluate.prompts)
+        held_out = load_prompts(config.evaluate.prompts).prompts
+        asked = evaluation_rewards(config)
+        if not any(trained_here(config, reward) for reward in asked):
+            reward = build_reward(asked, evaluation_abstain(config))
+            try:
+                sampling.check_judged(reward, held_out, Silent())
+            except ValueError as error:
+                raise ValueError(f"evaluate: {error}") from error
     if config.sft is not None and "rank" in plan.stages and config.rank and config.rank.rewards:
         # The stage that samples looks too, but here only after hours of fine-tuning.
         sampling.check_judged(build_reward(config.rank.rewards), planned_prompts(plan), Silent())

@@ -176,18 +176,20 @@ def check_judged(reward: "WeightedSum", prompts: Sequence[Prompt], progress: Pro
     Raises:
         ValueError: it can judge none, or what a prompt says about a right answer is of no use.
     """
-    from curation.chat import TemplateError
-
-    unread: list[TemplateError] = []
-    for prompt in prompts:
-        try:
-            reward.check([prompt])
-        except TemplateError as error:
-            unread.append(error)
-    if unread and len(unread) == len(prompts):
-        raise unread[0]
+    unread = reward.check(prompts)
     if unread:
         progress.line(
             f"reward '{reward.name}' will abstain on {len(unread)} of {len(prompts)} prompts, "
             f"which a reward model's template does not render: {unread[0]}"
+        )
+    mute = sum(not reward.judges(prompt) for prompt in prompts)
+    if mute and mute == len(prompts):
+        raise ValueError(
+            f"reward '{reward.name}' abstains on all {mute} prompts, as none of them holds what it "
+            "compares answers with; expected `answer`, or `instructions`, in the prompts' rows"
+        )
+    if mute:
+        progress.line(
+            f"reward '{reward.name}' will abstain on {mute} of {len(prompts)} prompts, which hold "
+            "nothing that it compares answers with"
         )

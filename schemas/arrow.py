@@ -64,6 +64,8 @@ def first_error(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "tuple_type":  # a word of Python's, and not of YAML's
+        message = "expected a list"
     return f"{where}: {message}" if where else message
 
 

@@ -55,6 +55,8 @@ class PromptSource(Section):
 
 
 def _one_source_is_a_list(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"'{value}' stands alone; expected `path: {value}`, or a list of such")
     return [value] if isinstance(value, Mapping) else value
 
 

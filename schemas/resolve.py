@@ -1,6 +1,8 @@
 """The one plug-in point: a name in a config becomes a Python object."""
 
+import difflib
 import importlib
+from types import ModuleType
 from typing import Any
 
 
@@ -20,7 +22,13 @@ def resolve(path: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        public = sorted(key for key in vars(module) if not key.startswith("_"))
-        raise ValueError(
-            f"'{path}': module '{module_name}' has no '{name}'; it has {', '.join(public)}"
-        ) from None
+        own = sorted(
+            key
+            for key, value in vars(module).items()
+            if not key.startswith("_")
+            and getattr(value, "__module__", module_name) == module_name
+            and not isinstance(value, ModuleType)
+        )
+        near = difflib.get_close_matches(name, own, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(own) or 'nothing'}"
+        raise ValueError(f"'{path}': module '{module_name}' has no '{name}'; {hint}") from None

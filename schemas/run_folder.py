@@ -88,7 +88,10 @@ class RunFolder:
         """
         run = cls(path)
         if not run.stages():
-            raise ValueError(f"'{path}' is no run folder; expected stages such as generate/ in it")
+            raise ValueError(
+                f"'{path}' is no run folder, or one without stages; expected stages such as "
+                "generate/ in it"
+            )
         return run
 
     def stage(self, name: str) -> "Stage":

@@ -55,8 +55,8 @@ def shape_of(row: dict[str, Any]) -> Shape | Literal["mixed"] | None:
         return "messages"
     prompt, answer = _first(row, _PROMPT_COLUMNS), _first(row, _ANSWER_COLUMNS)
     if prompt is not None and answer is not None:
-        texts = [isinstance(row[name], str) for name in (prompt, answer)]
-        return "text" if all(texts) else "mixed" if any(texts) else "messages"
+        kinds = [isinstance(row[name], list | dict) for name in (prompt, answer)]
+        return "messages" if all(kinds) else "mixed" if any(kinds) else "text"
     if isinstance(row.get("instruction"), str) and answer is not None:
         return "instruction"
     return None

@@ -19,7 +19,7 @@ from schemas.records import Prompt
 PROMPT_COLUMNS = ("messages", "prompt", "conversations", "question", "text", "turns")
 """Where a row's prompt is looked for, in this order, when the source names no column."""
 
-_ANSWER_COLUMNS = ("answer", "reference")
+_ANSWER_COLUMNS = ("answer", "reference", "ground_truth", "solution")
 
 
 class PromptRow(NamedTuple):

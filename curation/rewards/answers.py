@@ -28,6 +28,9 @@ class ExactAnswer(Rule):
         given = _bare(completion.text)
         return float(given != "" and given in _accepted(prompt))
 
+    def judges(self, prompt: Prompt) -> bool:
+        return prompt.answer is not None
+
     def check(self, prompt: Prompt) -> None:
         if prompt.answer is not None:
             _accepted(prompt)
@@ -81,6 +84,9 @@ class NumericAnswer(Rule):
             return float(_same_expression(reference, f"\\boxed{{{box}}}"))
         given = final_number(text, decimal_mark=self.decimal_mark)
         return float(given is not None and self._equal(given, expected))
+
+    def judges(self, prompt: Prompt) -> bool:
+        return prompt.answer is not None
 
     def check(self, prompt: Prompt) -> None:
         if prompt.answer is not None:

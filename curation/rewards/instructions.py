@@ -56,6 +56,9 @@ class VerifiableInstructions(Rule):
         followed = [verdict.followed for verdict in verdicts(prompt, completion.text)]
         return float(all(followed)) if self.all_or_nothing else sum(followed) / len(followed)
 
+    def judges(self, prompt: Prompt) -> bool:
+        return bool(prompt.instructions)
+
     def check(self, prompt: Prompt) -> None:
         verdicts(prompt, "Any answer.")
 

@@ -16,7 +16,7 @@ from curation.rewards.scoring import (
     padding_id,
 )
 from schemas.configs import ModelConfig
-from schemas.records import Completion, Prompt
+from schemas.records import Completion, Message, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +35,7 @@ class RewardModel:
 
     Raises:
         ValueError: there is no such model, it has no head with one label, `max_length` is more than
-            it can read, or its template renders none of the rows.
+            it can read, or its template renders none of the rows, and no other.
         TemplateError: it has no chat template.
     """
 
@@ -111,10 +111,7 @@ class RewardModel:
         encoded = conversation_ids(self._chat, list(zip(prompts, completions, strict=True)))
         errors = [row for row in encoded if isinstance(row, TemplateError)]
         if errors and len(errors) == len(encoded):
-            raise ValueError(
-                f"reward model '{self._config.path}' can read none of {len(encoded)} rows; the "
-                f"first: {errors[0]}"
-            ) from errors[0]
+            self._refuse_template(errors)
         rows: list[list[int] | None] = []
         for row in encoded:
             if isinstance(row, TemplateError):
@@ -125,6 +122,17 @@ class RewardModel:
             self.abstained.update(["TOO_LONG"] * too_long)
             rows.append(None if too_long else row)
         return rows
+
+    def _refuse_template(self, errors: Sequence[TemplateError]) -> None:
+        """Refuse a template that renders nothing at all: a few odd rows may be a whole batch."""
+        plain = Prompt(messages=(Message(role="user", content="Question"),))
+        answer = self._chat.completion(plain, self._chat.template.opening.sample())
+        (row,) = conversation_ids(self._chat, [(plain, answer)])
+        if isinstance(row, TemplateError):
+            raise ValueError(
+                f"reward model '{self._config.path}' can read none of {len(errors)} rows; the "
+                f"first: {errors[0]}"
+            ) from errors[0]
 
     def _forward(self, rows_bt: list[list[int]]) -> list[float]:
         """One score a row; the rows may differ in length."""

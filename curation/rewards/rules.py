@@ -29,6 +29,10 @@ class Rule(Record, ABC):
             ValueError: what the prompt says about a right answer is of no use to this rule.
         """
 
+    def judges(self, prompt: Prompt) -> bool:
+        """Whether the prompt holds what answers to it are compared with."""
+        return True
+
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
     ) -> list[float | None]:
@@ -116,7 +120,7 @@ class FormatReward(Rule):
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
         text = _with_reasoning(completion)
-        if self.prefill and not text.startswith(self.prefill.strip()):
+        if self.prefill and not text.lstrip().startswith(self.prefill.strip()):
             text = self.prefill + text
         return float(_FORMS[self.form](text))
 

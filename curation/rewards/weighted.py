@@ -5,7 +5,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -14,6 +14,9 @@ from schemas.configs import RewardConfig, unknown_key
 from schemas.interfaces import RewardFunction
 from schemas.records import Completion, Prompt
 from schemas.resolve import resolve
+
+if TYPE_CHECKING:
+    from curation.chat import TemplateError
 
 Kind = Literal["rule", "reward_model", "judge"]
 Abstain = Literal["renormalise", "abstain"]
@@ -40,7 +43,11 @@ def checked_scores(
             f"reward '{name}': {len(prompts)} prompts but {len(completions)} completions; "
             "expected one prompt a completion"
         )
-    answer: Any = reward(prompts, completions)
+    try:
+        answer: Any = reward(prompts, completions)
+    except Exception as error:
+        error.add_note(f"in reward '{name}'")
+        raise
     if isinstance(answer, str) or not isinstance(answer, Iterable):
         raise ValueError(
             f"reward '{name}' gave {type(answer).__name__}; expected a list with one score a "
@@ -59,15 +66,26 @@ def checked_scores(
 
 
 def _checked(score: Any, name: str, row: int, prompt: Prompt) -> float | None:
+    if getattr(score, "ndim", None) == 0:
+        score = score.item()  # of an array or a tensor
     if score is None:
         return None
     is_number = isinstance(score, numbers.Real) and not isinstance(score, bool)
-    if not (is_number and math.isfinite(score)):
+    value = _as_float(score) if is_number else math.nan
+    if not math.isfinite(value):
+        code = "NON_FINITE_REWARD: " if is_number else ""
         raise ValueError(
-            f"reward '{name}', row {row} (prompt '{prompt.id}'): the score is {score!r}; "
+            f"{code}reward '{name}', row {row} (prompt '{prompt.id}'): the score is {score!r}; "
             "expected a finite number, or None to abstain"
         )
-    return float(score)
+    return value
+
+
+def _as_float(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def name_of(reward: RewardFunction) -> str:
@@ -106,7 +124,9 @@ class WeightedSum:
     ) -> None:
         self.rewards = [Component(*reward) for reward in rewards]
         if not self.rewards:
-            raise ValueError("a weighted sum needs at least one reward; none is given")
+            raise ValueError(
+                "NO_REWARD_FUNCTIONS: a weighted sum needs at least one reward; none is given"
+            )
         if abstain not in ("renormalise", "abstain"):
             raise ValueError(f"abstain is '{abstain}'; expected 'renormalise' or 'abstain'")
         names = [component.name for component in self.rewards]
@@ -133,17 +153,34 @@ class WeightedSum:
         kinds = {kind_of(component.reward) for component in self.rewards}
         return next((kind for kind in _BY_SAY if kind in kinds), "rule")
 
-    def check(self, prompts: Sequence[Prompt]) -> None:
-        """Nothing, if answers to these prompts can be scored: to be asked before sampling them.
+    def check(self, prompts: Sequence[Prompt]) -> "list[TemplateError]":
+        """Why a reward model will abstain on some of the prompts: to be asked before sampling.
 
         Raises:
             ValueError: a reward cannot use what a prompt says about a right answer.
+            TemplateError: a reward model's template renders none of the prompts.
         """
-        for component in self.rewards:
-            check = getattr(component.reward, "check", None)
-            if check is not None:
-                for prompt in prompts:
-                    check(prompt)
+        from curation.chat import TemplateError
+
+        unread: list[TemplateError] = []
+        for prompt in prompts:
+            try:
+                for component in self.rewards:
+                    if (check := getattr(component.reward, "check", None)) is not None:
+                        check(prompt)
+            except TemplateError as error:
+                unread.append(error)
+        if unread and len(unread) == len(prompts):
+            raise unread[0]
+        return unread
+
+    def judges(self, prompt: Prompt) -> bool:
+        """Whether an answer to the prompt can have a sum; a reward that does not say so judges."""
+        able = [
+            getattr(component.reward, "judges", lambda _: True)(prompt)
+            for component in self.rewards
+        ]
+        return all(able) if self._abstain == "abstain" else any(able)
 
     def components(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
@@ -161,7 +198,11 @@ class WeightedSum:
         }
 
     def combine(self, components: Mapping[str, Sequence[float | None]]) -> list[float | None]:
-        """The sums of scores as `components` gives them."""
+        """The sums of scores as `components` gives them.
+
+        Raises:
+            ValueError: a sum is beyond what a float holds.
+        """
         columns = [components[component.name] for component in self.rewards]
         return [self._sum(scores) for scores in zip(*columns, strict=True)]
 
@@ -170,10 +211,18 @@ class WeightedSum:
         answered = [(w, s) for w, s in zip(weights, scores, strict=True) if s is not None]
         if not answered or (self._abstain == "abstain" and len(answered) < len(weights)):
             return None
-        total = math.fsum(weight * score for weight, score in answered)
-        if len(answered) == len(weights):
-            return total
-        return total * self._total / math.fsum(abs(weight) for weight, _ in answered)
+        try:
+            total = math.fsum(weight * score for weight, score in answered)
+        except (OverflowError, ValueError):  # of two infinities, the latter
+            total = math.inf
+        if len(answered) < len(weights):
+            total = total * self._total / math.fsum(abs(weight) for weight, _ in answered)
+        if not math.isfinite(total):
+            raise ValueError(
+                f"NON_FINITE_REWARD: reward '{self.name}': the weighted sum of the scores "
+                f"{list(scores)} is beyond what a float holds; scale the rewards down"
+            )
+        return total
 
     def __call__(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
@@ -204,6 +253,8 @@ def _built(config: RewardConfig, where: str) -> RewardFunction:
         raise ValueError(f"{where}: {error}") from error
     if not callable(target):
         raise ValueError(f"{where}: '{config.use}' is no class or function; expected a reward")
+    if not inspect.isclass(target):
+        _refuse_other_call(target, where)
     _refuse_misfit(target, config, where)
     reward: RewardFunction
     if not inspect.isclass(target):
@@ -219,8 +270,26 @@ def _built(config: RewardConfig, where: str) -> RewardFunction:
             f"{where}: a '{config.use}' cannot be called; expected "
             "__call__(prompts, completions) -> one score a completion"
         )
+    _refuse_other_call(built, where)
     reward = built
     return reward
+
+
+def _refuse_other_call(reward: Callable[..., Any], where: str) -> None:
+    """Refuse what is to be called otherwise, as TRL's rewards are: completions come first there."""
+    parameters = list(inspect.signature(reward).parameters.values())
+    places = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    takes_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    if places[:1] == ["completions"] or (len(places) < 2 and not takes_any):
+        taken = ", ".join(map(str, parameters))
+        raise ValueError(
+            f"{where}: it takes ({taken}); expected (prompts, completions), where each prompt "
+            "holds its row's reference answer and tags"
+        )
 
 
 def _refuse_misfit(target: Callable[..., Any], config: RewardConfig, where: str) -> None:

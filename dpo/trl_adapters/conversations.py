@@ -112,8 +112,7 @@ class ConversationTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
             ValueError: packed conversations would see each other (PACKING_LEAKS).
         """
         self._on_step = on_step
-        self.before_save = before_save
-        self.after_save = after_save
+        self.before_save, self.after_save = before_save, after_save
         self._step_rows: tuple[str, ...] = ()
         self._step_tokens = 0
         self._pad_token_id = (
@@ -121,7 +120,6 @@ class ConversationTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
         )
         of_packs = [(at,) for at in range(len(rows))] if packs is None else packs
         self.order = row_order(len(of_packs), args)
-        fillers = len(self.order) - len(of_packs)
         with without_rename_warnings():
             super().__init__(
                 model=model,
@@ -132,7 +130,7 @@ class ConversationTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
                 train_dataset=Dataset.from_list(
                     [
                         *({"rows": list(pack), "real": True} for pack in of_packs),
-                        *({"rows": list(of_packs[0]), "real": False} for _ in range(fillers)),
+                        *[{"rows": list(of_packs[0]), "real": False}] * self.order.fillers,
                     ]
                 ),
                 processing_class=tokenizer,

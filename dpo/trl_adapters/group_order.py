@@ -1,4 +1,4 @@
-"""The order of prompts that GRPO trains in, and what goes by it: epochs and checkpoints."""
+"""The order of prompts that GRPO trains in, and the checkpoints that go by it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -42,16 +42,6 @@ class GroupOrder(Sampler[int]):
 
     def __len__(self) -> int:
         return self.prompts // self.batch * self.batch * self.group * self.repeats
-
-
-class EpochOrder(TrainerCallback):  # type: ignore[misc]
-    """Tells the order its epoch, also where a run resumes inside one."""
-
-    def __init__(self, order: GroupOrder) -> None:
-        self._order = order
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._order.set_epoch(int(state.epoch or 0))
 
 
 class WholeSteps(TrainerCallback):  # type: ignore[misc]

@@ -19,12 +19,11 @@ in place of its `_generate_and_score_completions`:
 - Each epoch's order depends on seed and epoch alone, so that a resumed run has it too.
 
 Log-probs, entropy and KL are those of the policy at the sampling temperature, as in TRL's loss: the
-distribution that sampled, apart from top_p, top_k and min_p.
+distribution that sampled, apart from top_p, top_k, min_p and repetition_penalty.
 """
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -38,7 +37,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, pad
 
 from curation.chat import ChatTemplate
-from curation.generators import completion_of
+from curation.generators import completion_of, own_settings
 from dpo.group_rollouts import (
     Sample,
     Sampled,
@@ -52,13 +51,14 @@ from dpo.grpo_args import prompts_a_step, updates_a_step
 from dpo.online import OnlineStep, Rollout
 from dpo.policy import FrozenStart, without_rename_warnings
 from dpo.rollouts import Scored
-from dpo.trl_adapters.group_order import EpochOrder, GroupOrder, WholeSteps
+from dpo.trl_adapters.group_order import GroupOrder, WholeSteps
+from dpo.trl_adapters.shared import EpochOrder, SealedTrainer
 from schemas.records import Completion, Prompt, content_hash
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], Scored]
 
 
-class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
+class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO trainer on our prompts, our samples and our rewards."""
 
     def __init__(
@@ -90,12 +90,11 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         self._tokens = tokens
         self._held_out = held_out
         self._on_step = on_step
-        self._before_save = before_save
-        self._after_save = after_save
+        self.before_save, self.after_save = before_save, after_save
         self._sampled: Sampled | None = None
         self._updates: list[Update] = []
         self._updates_a_step = updates_a_step(args)
-        self._order = GroupOrder(
+        self.order = GroupOrder(
             len(prompts),
             batch=prompts_a_step(args),
             group=args.num_generations,
@@ -111,7 +110,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
                 args=args,
                 train_dataset=Dataset.from_list([{"prompt_id": prompt.id} for prompt in prompts]),
                 processing_class=chat.tokenizer,
-                callbacks=[EpochOrder(self._order), WholeSteps(self._updates_a_step)],
+                callbacks=[EpochOrder(self.order), WholeSteps(self._updates_a_step)],
             )
         self.remove_callback(PrinterCallback)
         self.beta = args.beta = beta
@@ -144,15 +143,6 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
     def steps(self) -> int:
         """How many times rollouts are sampled in the whole training."""
         return int(self.state.max_steps) // self._updates_a_step
-
-    def _send_telemetry(self) -> None:
-        """Nothing: a run tells nobody about itself."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: TRL would write a card beside the checkpoints at each save."""
-
-    def _get_train_sampler(self, dataset: Any = None) -> GroupOrder:
-        return self._order
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """This process's share of a step's rollouts, as TRL's loss takes them."""
@@ -206,10 +196,8 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         inputs = {name: tensor.to(self.args.device) for name, tensor in inputs.items()}
         model = self.accelerator.unwrap_model(self.model)
         seed = int(content_hash(self.args.seed, step, self.accelerator.process_index)[:15], 16)
-        with _without_generation_file(model), torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed)
-            with self.accelerator.autocast():
-                output = model.generate(**inputs, generation_config=self.generation_config)
+        with own_settings(model, seed), self.accelerator.autocast():
+            output = model.generate(**inputs, generation_config=self.generation_config)
         sampled: list[list[int]] = output[:, inputs["input_ids"].shape[1] :].tolist()
         return sampled
 
@@ -352,13 +340,6 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._on_step(step, rollouts_of(sampled), self.steps) is not None:
             self.control.should_training_stop = True
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._before_save()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            self._after_save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
-
 
 def _backbone(model: Any) -> Any:
     """The model without its head, under whatever adapter."""
@@ -368,13 +349,3 @@ def _backbone(model: Any) -> Any:
 
 def _unused(**columns: Any) -> list[float]:
     raise RuntimeError("TRL scores nothing: rewards are scored before it sees them")
-
-
-@contextlib.contextmanager
-def _without_generation_file(model: Any) -> Iterator[None]:
-    """A scope in which transformers fills nothing from the model's own generation settings."""
-    from_files, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = from_files

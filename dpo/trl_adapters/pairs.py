@@ -1,12 +1,9 @@
 """TRL's DPO trainer on pairs that are tokenised, named, and may carry confidence.
 
-Departures from stock TRL, each an exact one:
+Departures from stock TRL, beside those in `shared`, each an exact one:
 
-- Pairs come tokenised by our `ChatTemplate`, so `_prepare_dataset` has nothing left to do.
 - The loss of an optimiser step is the mean over its pairs. TRL averages the micro-batches' means,
   which is the same except at the end of an epoch, where a short micro-batch would count double.
-- A pair is trained on once an epoch with any number of processes. accelerate instead repeats pairs
-  from the front until all processes have full batches.
 - Reference log-probs come from our cache, whose key knows tokens and weights, and are checked.
 """
 
@@ -15,11 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
-from transformers import PrinterCallback, TrainerCallback
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -28,6 +24,7 @@ from dpo.policy import without_rename_warnings
 from dpo.reference import ReferenceLogps, check_start
 from dpo.step_log import StepRecord
 from dpo.tokens import PairTokens
+from dpo.trl_adapters.shared import EpochOrder, RowTrainer, row_order
 
 
 class PairCollator:
@@ -47,43 +44,6 @@ class PairCollator:
         batch["p_chosen"] = torch.tensor([row["p_chosen"] for row in used])
         batch["weight"] = torch.tensor([row["weight"] for row in used])
         return batch
-
-
-class PairOrder(Sampler[int]):
-    """A new shuffle of the pairs each epoch, then the fillers.
-
-    It is the order of accelerate's own seedable sampler, so of stock TRL. Process r of W takes
-    batches r, r + W, ...: the pairs of an optimiser step depend on batch size x processes x
-    accumulation alone.
-    """
-
-    def __init__(self, pairs: int, fillers: int, seed: int) -> None:
-        self.pairs, self.fillers, self.seed, self.epoch = pairs, fillers, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        yield from torch.randperm(self.pairs, generator=generator).tolist()
-        yield from range(self.pairs, len(self))
-
-    def __len__(self) -> int:
-        return self.pairs + self.fillers
-
-
-class _EpochOrder(TrainerCallback):  # type: ignore[misc]
-    """Tells the order its epoch.
-
-    accelerate does it too, except when several processes resume inside an epoch: then its
-    `set_epoch` stops at the wrapper that skips the batches already done.
-    """
-
-    def __init__(self, order: PairOrder) -> None:
-        self._order = order
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._order.set_epoch(int(state.epoch or 0))
 
 
 class _OwnRank:
@@ -113,11 +73,8 @@ class Tally(NamedTuple):
     pairs: int = 0
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class PairTrainer(RowTrainer, DPOTrainer):  # type: ignore[misc]
     """TRL's DPO trainer on pairs that are tokenised, named, and may carry confidence."""
-
-    # What `compute_loss` returns is a micro-batch's share of the step's mean.
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -149,15 +106,10 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         self._known_reference = reference
         self._on_reference = on_reference
         self._on_step = on_step
-        self._before_save = before_save
-        self._after_save = after_save
+        self.before_save, self.after_save = before_save, after_save
         self._tally = Tally()
         self._step_pairs: tuple[str, ...] = ()
-        # Full batches for all processes: a last one that is short on pairs is filled up with rows
-        # that count nothing.
-        batch = args.train_batch_size * args.world_size
-        fillers = -len(pairs) % batch if args.world_size > 1 else 0
-        self._order = PairOrder(len(pairs), fillers, args.data_seed)
+        self.order = row_order(len(pairs), args)
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         with without_rename_warnings():
             super().__init__(
@@ -165,10 +117,10 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
                 ref_model=ref_model,
                 args=args,
                 data_collator=PairCollator(pad, args.pad_to_multiple_of),
-                train_dataset=_dataset(pairs, fillers),
+                train_dataset=_dataset(pairs, self.order.fillers),
                 processing_class=tokenizer,
                 peft_config=peft_config,
-                callbacks=[_EpochOrder(self._order)],
+                callbacks=[EpochOrder(self.order)],
             )
         self.remove_callback(PrinterCallback)
         # The reference has said all it will be asked. The copy of the adapter that TRL made would
@@ -181,18 +133,6 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
                 "the model adds a router's auxiliary loss, which confidence does not know; set "
                 "dpo.confidence: false, or dpo.trainer.router_aux_loss_coef: 0"
             )
-
-    def _send_telemetry(self) -> None:
-        """Nothing: a run tells nobody about itself."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: TRL would write a card beside the checkpoints at each save."""
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
-        return dataset
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> PairOrder:
-        return self._order
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """The dataset with the reference's log-probs, which come from the cache where it has them.
@@ -250,14 +190,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
     ) -> tuple[list[Any], int]:
         """The micro-batches of one optimiser step, and how many pairs all processes have in it."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        by_process = gather_object([batch["pair_ids"] for batch in batches])
-        micro_batches, processes = len(batches), self.accelerator.num_processes
-        self._step_pairs = tuple(
-            pair_id
-            for micro_batch in range(micro_batches)
-            for process in range(processes)
-            for pair_id in by_process[process * micro_batches + micro_batch]
-        )
+        self._step_pairs = self.step_rows(batches, "pair_ids")
         return batches, len(self._step_pairs)
 
     def compute_loss(
@@ -340,13 +273,6 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             )
             self._on_step(record, self.state.max_steps)
         super().log(logs, start_time)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._before_save()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            self._after_save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
 
 def _dataset(pairs: Sequence[PairTokens], fillers: int) -> Dataset:

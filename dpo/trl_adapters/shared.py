@@ -1,6 +1,6 @@
-"""What our trainers on TRL share: every row once an epoch, steps that name their rows, whole saves.
+"""What our trainers on TRL share: an order of their own, steps that name their rows, whole saves.
 
-Departures from stock TRL, each an exact one:
+Departures from stock TRL where rows are given rather than sampled, each an exact one:
 
 - Rows come tokenised by our `ChatTemplate`, so `_prepare_dataset` has nothing left to do.
 - A row is trained on once an epoch with any number of processes. accelerate instead repeats rows
@@ -9,7 +9,7 @@ Departures from stock TRL, each an exact one:
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate.utils import gather_object
@@ -40,6 +40,14 @@ class RowOrder(Sampler[int]):
         return self.rows + self.fillers
 
 
+class Order(Protocol):
+    """What a trainer takes first, second, ... in each epoch."""
+
+    def set_epoch(self, epoch: int) -> None: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def __len__(self) -> int: ...
+
+
 class EpochOrder(TrainerCallback):  # type: ignore[misc]
     """Tells the order its epoch.
 
@@ -47,7 +55,7 @@ class EpochOrder(TrainerCallback):  # type: ignore[misc]
     `set_epoch` stops at the wrapper that skips the batches already done.
     """
 
-    def __init__(self, order: RowOrder) -> None:
+    def __init__(self, order: Order) -> None:
         self._order = order
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -65,14 +73,11 @@ def row_order(rows: int, args: Any) -> RowOrder:
     return RowOrder(rows, fillers, args.data_seed)
 
 
-class RowTrainer(Trainer):  # type: ignore[misc]
+class SealedTrainer(Trainer):  # type: ignore[misc]
     """Stands before a trainer of TRL in the bases of ours, which sets the attributes below before
     it calls TRL's constructor."""
 
-    # What `compute_loss` returns is a micro-batch's share of the step's mean.
-    loss_is_scaled_for_ga = True
-
-    order: RowOrder
+    order: Order
     before_save: Callable[[], None]
     """Called in every process."""
     after_save: Callable[[Path], None]
@@ -84,11 +89,27 @@ class RowTrainer(Trainer):  # type: ignore[misc]
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: TRL would write a card beside the checkpoints at each save."""
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        return self.order
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.before_save()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            self.after_save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+
+class RowTrainer(SealedTrainer):
+    """A `SealedTrainer` on rows that come tokenised, in a `RowOrder`."""
+
+    # What `compute_loss` returns is a micro-batch's share of the step's mean.
+    loss_is_scaled_for_ga = True
+
+    order: RowOrder
+
     def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
         return dataset
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
-        return self.order
 
     def step_rows(self, batches: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
         """What the batches of one optimiser step hold under `key`, of all processes.
@@ -103,10 +124,3 @@ class RowTrainer(Trainer):  # type: ignore[misc]
             for process in range(processes)
             for row in by_process[process * micro_batches + micro_batch]
         )
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self.before_save()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            self.after_save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")

@@ -149,6 +149,11 @@ def test_a_url_that_may_hold_a_secret_is_refused_unshown() -> None:
         assert "hidden" not in str(caught.value)
 
 
+def test_an_address_without_its_scheme_is_refused_before_it_is_asked() -> None:
+    with pytest.raises(ValueError, match="base_url does not begin with http:// or https://"):
+        Endpoint({"base_url": "localhost:8000/v1", "model": "m"})
+
+
 def test_once_the_budget_is_spent_nothing_more_is_sent_and_answers_are_given_out(
     start: Start,
 ) -> None:
@@ -252,6 +257,8 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
 def test_a_config_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"endpoint: .*concurrency"):
         Endpoint({"base_url": "http://127.0.0.1/v1", "model": "m", "concurrency": 0})
+    with pytest.raises(ValueError, match="endpoint: unknown key 'base_ur'; did you mean 'base_url'"):
+        Endpoint({"base_ur": "http://127.0.0.1/v1", "model": "m"})
 
 
 def test_a_closed_endpoint_opens_again(start: Start) -> None:

@@ -119,11 +119,36 @@ def test_a_tokenizer_without_a_pad_token_pads_with_its_end_and_says_so(model_cop
     assert chat.report().pad == "<|im_end|>"
 
 
+def test_a_pad_token_that_the_model_has_no_embedding_for_is_not_padded_with(
+    model_copy: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_copy)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(model_copy)
+    assert load_chat(config_of(model_copy)).tokenizer.pad_token == "<|im_end|>"
+
+
+def test_a_tokenizer_that_writes_more_tokens_than_the_model_embeds_is_refused(
+    model_copy: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_copy)
+    known = len(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|new|>"]})
+    tokenizer.save_pretrained(model_copy)
+    assert load_chat(config_of(model_copy)).eos_ids  # it is written nowhere
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|new|>")
+    tokenizer.save_pretrained(model_copy)
+    with pytest.raises(ValueError, match=f"VOCAB_MISMATCH: .* token {known} but .* for {known}"):
+        load_chat(config_of(model_copy))
+
+
 def test_a_model_without_a_template_takes_the_one_of_a_file(
     model_copy: Path, tmp_path: Path
 ) -> None:
     (model_copy / "chat_template.jinja").unlink()
-    with pytest.raises(TemplateError, match=r"copy' has no chat template.*--chat-template FILE"):
+    with pytest.raises(
+        TemplateError, match=r"NO_TEMPLATE: .*copy' has no chat template.*--chat-template FILE"
+    ):
         load_chat(config_of(model_copy))
     own = tmp_path / "own.jinja"
     own.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")

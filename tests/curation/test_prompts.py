@@ -68,6 +68,12 @@ def test_a_conversation_keeps_system_turns_tools_and_reference(load: Any) -> Non
     assert (prompt.source, prompt.licence) == ("prompts.jsonl", "MIT")
 
 
+@pytest.mark.parametrize("column", ["answer", "reference", "ground_truth", "solution"])
+def test_a_reference_answer_is_found_under_each_usual_name(load: Any, column: str) -> None:
+    (prompt,) = load({"prompt": "2+2?", column: "4"}).prompts
+    assert prompt.answer == "4"
+
+
 def test_the_licence_of_the_config_goes_before_the_row(load: Any) -> None:
     row = {"prompt": "q", "license": "MIT"}
     assert load(row).prompts[0].licence == "MIT"

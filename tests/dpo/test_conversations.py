@@ -94,11 +94,50 @@ def test_text_without_a_template_goes_on_from_the_prompt_and_ends_once(
     assert trained_text(one, chat) == " 2<|im_end|>"
 
 
-def test_a_text_that_ends_with_the_end_token_keeps_one_under_a_template_too(
-    write: Write, chat: ChatTemplate
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "<|im_end|> <|im_end|>"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "hi", "completion": "yo"},
+        {"instruction": "hi", "output": "yo"},
+        {"messages": HI_YO},
+        {"prompt": HI_YO[:1], "completion": HI_YO[1:]},
+    ],
+    ids=["text", "instruction", "messages", "lists"],
+)
+def test_an_answer_that_brings_its_end_has_one_under_a_template_too(
+    row: dict[str, Any], end: str, write: Write, chat: ChatTemplate
 ) -> None:
+    brings = json.loads(json.dumps(row).replace("yo", json.dumps(f"yo{end}")[1:-1]))
+    one, other = tokens_of(write(row, brings), chat).rows
+    assert one.ids == other.ids
+    assert trained_text(other, chat) == "yo<|im_end|>"
+
+
+def test_an_end_that_the_template_does_not_write_is_left_to_the_text(
+    write: Write, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    endless = tmp_path / "endless.jinja"
+    endless.write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}")
+    chat = load_chat(ModelConfig(path=str(tiny_model_folder), chat_template=endless))
     (row,) = tokens_of(write({"prompt": "hi", "completion": "yo<|im_end|>"}), chat).rows
-    assert trained_text(row, chat) == "yo<|im_end|>"
+    assert trained_text(row, chat).endswith("yo<|im_end|>")
+    assert ends_trained([row], chat.eos_ids) == 1
+
+
+def test_an_answer_that_is_nothing_but_an_end_is_empty(write: Write, chat: ChatTemplate) -> None:
+    tokens = tokens_of(write({"prompt": "hi", "completion": "<|im_end|>"}), chat)
+    assert [row.code for row in tokens.quarantined] == ["EMPTY_COMPLETION"]
+
+
+def test_messages_in_a_text_column_are_messages_in_any_file(write: Write) -> None:
+    row = {"prompt": json.dumps(HI_YO[:1]), "completion": json.dumps(HI_YO[1:])}
+    as_text, as_lists = read_conversations(
+        [write(row, name="text.jsonl"), write({"messages": HI_YO}, name="lists.jsonl")]
+    ).rows
+    assert as_text.conversation == as_lists.conversation
+    with pytest.raises(ValueError, match="as text in 1 rows, as messages in 1; expected"):
+        read_conversations([write(row, {"prompt": "hi", "completion": "yo"})])
 
 
 def test_a_special_token_inside_a_message_is_refused(write: Write, chat: ChatTemplate) -> None:

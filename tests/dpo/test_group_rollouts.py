@@ -2,8 +2,9 @@
 
 import torch
 
-from dpo.group_rollouts import advantages, in_order
+from dpo.group_rollouts import Sample, Sampled, Update, advantages, in_order, step_of
 from dpo.rollouts import Scored
+from schemas.records import Completion
 
 NAN = float("nan")
 
@@ -22,6 +23,15 @@ def test_a_group_of_equal_rewards_has_advantages_of_exactly_zero() -> None:
     # std with n - 1: sqrt(1/3) = 0.57735
     expected = torch.tensor([-1.0, 1.0, -1.0, 1.0]) * (0.5 / (0.57735 + 1e-4))
     torch.testing.assert_close(unequal, expected, rtol=0, atol=1e-5)
+
+
+def test_groups_that_differ_by_rounding_alone_are_counted_as_equal() -> None:
+    rewards = [[0.1 + 0.2, 0.3, 0.3, 0.3], [0.0, 1.0, 0.0, 1.0]]
+    scored = Scored([reward for group in rewards for reward in group], {}, {})
+    samples = [Sample("p", Completion.from_text("yes"), 1, kl=0.0, entropy=0.0)] * 8
+    advantages_PG = advantages(torch.tensor(rewards, dtype=torch.float64), "group")  # noqa: N806
+    sampled = Sampled(1, samples, scored, advantages_PG, None)
+    assert step_of(sampled, [Update(0.0, 1.0, 1e-5, None)], tokens=8).equal_groups == 0.5
 
 
 def test_scaling_by_the_batch_divides_by_the_deviation_of_all_judged_rewards() -> None:

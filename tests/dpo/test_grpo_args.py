@@ -27,6 +27,20 @@ def test_a_typo_in_a_trainer_key_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("many", "grpo.trainer.max_steps is 'many'; expected a number"),
+        ("2.5", "grpo.trainer.max_steps is '2.5'; expected a whole number"),
+        ([8], r"grpo.trainer.max_steps is \[8\]; expected a number"),
+    ],
+)
+def test_what_is_no_number_where_trl_takes_one_is_refused(value: object, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}"):
+        _args(max_steps=value)
+    assert _args(max_steps="1e2").max_steps == 100
+
+
+@pytest.mark.parametrize(
     ("key", "reason"),
     [
         ("seed", "the run's `seed`"),
@@ -81,6 +95,7 @@ def test_the_names_of_the_losses_are_those_that_trl_documents() -> None:
         ({"beta": -0.1}, r"grpo.trainer.beta is -0.1; expected 0 or more"),
         ({"temperature": 0.0}, r"temperature is 0.0; expected more than 0"),
         ({"num_generations": 1}, r"at least 2 generations"),
+        ({"num_generations": 0}, r"grpo.trainer: TRL refuses a value"),
         ({"num_generations": 3}, r"must be divisible by num_generations"),
         ({"learning_rate": "fast"}, r"learning_rate is 'fast'; expected a number"),
     ],

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from curation.chat import TemplateError
 from curation.models import load_policy
 from curation.rewards.weighted import WeightedSum
 from dpo.group_judge import GroupJudge, Item
@@ -340,6 +341,28 @@ def test_a_policy_with_an_adapter_of_its_own_is_measured_from_that(
     assert steps[0].kl == pytest.approx(0, abs=1e-6)
     assert steps[0].loss == pytest.approx(0, abs=1e-6)
     assert steps[-1].kl != pytest.approx(0, abs=1e-6)
+
+
+class _ReadsSome:
+    """A reward whose template does not render the first of the prompts."""
+
+    def check(self, prompt: Prompt) -> None:
+        if prompt.messages[0].content == "Question 0?":
+            raise TemplateError("UNREAD", "it is not rendered")
+
+    def __call__(
+        self, prompts: Sequence[Prompt], completions: Sequence[Completion]
+    ) -> list[float | None]:
+        read = [prompt.messages[0].content != "Question 0?" for prompt in prompts]
+        return [
+            score if ok else None
+            for score, ok in zip(_spaces(prompts, completions), read, strict=True)
+        ]
+
+
+def test_a_prompt_that_a_reward_cannot_read_ends_no_training(train: Train) -> None:
+    result = train(reward=WeightedSum([(_ReadsSome(), 1.0, "some")]))
+    assert sum(step.abstained for step in result.steps) == 4
 
 
 def test_a_kl_in_the_loss_holds_the_policy_back(train: Train) -> None:

@@ -304,8 +304,12 @@ def test_an_adapter_of_the_model_is_part_of_what_is_saved(
     adapted.save_pretrained(tmp_path / "adapter")
     model = ModelConfig(path=str(tiny_model_folder), adapter=str(tmp_path / "adapter"))
     ids = torch.tensor([[5, 6, 7, 8]])
-    for lora in (SMALL_LORA, None):
+    for lora in (LoraConfig(r=2, alpha=8), None):
         result = train(rows(4), out=f"{lora}", model=model, lora=lora, learning_rate=0.0)
+        told = any(
+            "ADAPTER_SHAPE" in note and "sft.lora" in note for note in result.facts["health"]
+        )
+        assert told is (lora is not None)
         saved = load_policy(ModelConfig(path=str(result.policy))).model
         torch.testing.assert_close(saved(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
 

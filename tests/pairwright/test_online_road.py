@@ -298,11 +298,25 @@ JUDGE = (
         (["run", "grpo.yaml", "grpo.watch.evry=4"], "did you mean 'every'?"),
         (["run", "grpo.yaml", "grpo.trainer.num_generations=3"], "num_generations"),
         (["run", "grpo.yaml", "evaluate.prompts=[]"], "give evaluate.prompts"),
-        (["run", "grpo.yaml", "grpo.rewards=[]"], "expected grpo.rewards or rank.rewards"),
+        (["run", "grpo.yaml", "grpo.rewards=[]"], "NO_REWARD_FUNCTIONS: nothing says"),
         (["run", "grpo.yaml", "prompts=[]"], "prompts"),
+        (["run", "grpo.yaml", "grpo.trainer.max_steps=many"], "max_steps is 'many'; expected a"),
+        (
+            ["run", "grpo.yaml", "grpo.rewards=[{use: 'curation.rewards.answers:ExactAnswer'}]"],
+            "reward 'ExactAnswer' abstains on all 24 prompts",
+        ),
+        (
+            ["run", "grpo.yaml", "evaluate.rewards=[{use: 'curation.rewards.answers:ExactAnswer'}]"],
+            "evaluate: reward 'ExactAnswer' abstains on all 9 prompts",
+        ),
+        (
+            ["run", "grpo.yaml", "evaluate.prompts=[{path: FOLDER/prompts.jsonl}]"],
+            "grpo.watch.every is 2, but all 24 prompts of evaluate.prompts are trained on",
+        ),
+        (["sft", "ppo.yaml", "sft.data=[{path: no.jsonl}]"], "'no.jsonl' does not exist"),
         (
             ["run", "grpo.yaml", "grpo.trainer.gradient_accumulation_steps=20"],
-            "asks 40 prompts and the run has 24",
+            "DATASET_SMALLER_THAN_BATCH: a step of grpo asks 40 prompts and the run has 24",
         ),
         (
             ["run", "grpo.yaml", "grpo.rewards=[]", f"grpo.judge={JUDGE}"],

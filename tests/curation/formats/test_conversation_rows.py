@@ -48,7 +48,8 @@ def test_every_usual_form_is_the_same_conversation(row: dict[str, Any], shape: s
 
 def test_the_shape_is_told_of_rows_that_are_no_conversation_too() -> None:
     assert shape_of({"prompt": "hi", "completion": HI_YO[1:]}) == "mixed"
-    assert shape_of({"prompt": "hi", "completion": 3}) == "mixed"
+    assert shape_of({"prompt": "hi", "completion": 3}) == "text"
+    assert shape_of({"prompt": 3, "completion": HI_YO[1:]}) == "mixed"
     assert shape_of({"text": "hi"}) is None
 
 
@@ -87,6 +88,7 @@ def test_tools_and_calls_are_kept() -> None:
         ({"prompt": "", "completion": "yo"}, "EMPTY_PROMPT"),
         ({"prompt": "hi", "completion": ""}, "EMPTY_COMPLETION"),
         ({"prompt": "hi", "completion": HI_YO[1:]}, "MIXED_FORMAT"),
+        ({"prompt": "hi", "completion": 3}, "BAD_MESSAGE"),
         ({"messages": HI_YO[:1]}, "NO_ASSISTANT_TURN"),
         ({"messages": []}, "EMPTY_PROMPT"),
         ({"messages": [HI_YO[0], {"role": "assistant", "content": " "}]}, "EMPTY_PROMPT"),

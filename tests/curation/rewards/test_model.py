@@ -163,10 +163,36 @@ def test_a_row_that_the_template_does_not_render_abstains_and_is_counted(folder:
     assert model.abstained == {"NOT_UNICODE": 1}
 
 
-def test_a_template_that_renders_no_row_is_refused(folder: Path) -> None:
+def test_a_batch_of_such_rows_alone_abstains_as_in_any_other_batch(folder: Path) -> None:
     model = RewardModel(str(folder), device="cpu")
-    with pytest.raises(ValueError, match=r"can read none of 2 rows; the first: .*surrogate"):
-        model(*rows(["\ud800", "\ud801"]))
+    assert model(*rows(["\ud800", "\ud801"])) == [None, None]
+    assert model.abstained == {"NOT_UNICODE": 2}
+
+
+def test_an_answer_that_the_template_rewrites_abstains_though_it_is_a_batch_of_its_own(
+    folder: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "drops_thoughts.jinja"
+    template.write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content.split('</think>') | last }}[end]"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    model = RewardModel(str(folder), device="cpu", chat_template=str(template))
+    (alone,) = model(*rows(["so </think> it is"]))
+    beside, plain = model(*rows(["so </think> it is", "it is"]))
+    assert alone is beside is None
+    assert plain is not None
+    assert sum(model.abstained.values()) == 2
+
+
+def test_a_template_that_renders_no_row_is_refused(folder: Path, tmp_path: Path) -> None:
+    template = tmp_path / "no_answers.jinja"
+    template.write_text(
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}[end]{% endfor %}"
+    )
+    model = RewardModel(str(folder), device="cpu", chat_template=str(template))
+    with pytest.raises(ValueError, match="can read none of 2 rows; the first: an answer to"):
+        model(*rows(["a", "b"]))
 
 
 def test_a_model_without_a_template_is_refused_when_it_is_named(

@@ -111,6 +111,7 @@ def test_thinking_counts_where_the_template_opened_it() -> None:
     rule = FormatReward(form="think", prefill="<think>\n")
     assert score(rule, "Short plan.\n</think>\nBlue.") == 1.0
     assert score(rule, "<think>\nShort plan.\n</think>\nBlue.") == 1.0
+    assert score(rule, " \n<think>Short plan.</think> Blue.") == 1.0
     assert score(rule, "Short plan. Blue.") == 0.0
 
 

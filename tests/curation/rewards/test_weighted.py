@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.chat import TemplateError
+from curation.rewards.answers import ExactAnswer
 from curation.rewards.rules import LengthReward
 from curation.rewards.weighted import WeightedSum, build_reward, checked_scores
 from schemas.configs import RewardConfig
@@ -53,6 +55,37 @@ def test_scores_become_floats_and_none_stays_none() -> None:
 def test_what_is_no_finite_number_is_no_score(bad: Any) -> None:
     with pytest.raises(ValueError, match=rf"reward 'fixed', row 1 \(prompt '{PROMPT.id}'\)"):
         checked_scores(Fixed(1.0, bad), [PROMPT] * 2, [ANSWER] * 2)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), -float("inf"), np.float32("inf"), 10**400])
+def test_a_number_that_is_not_finite_is_named_so(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"NON_FINITE_REWARD: reward 'fixed', row 1 "):
+        checked_scores(Fixed(None, bad), [PROMPT] * 2, [ANSWER] * 2)
+
+
+def test_scores_may_come_as_an_array_or_a_tensor() -> None:
+    import torch
+
+    for scores in (np.array([1.0, 2.5]), torch.tensor([1.0, 2.5])):
+        found = checked_scores(Fixed(*scores), [PROMPT] * 2, [ANSWER] * 2)
+        assert found == [1.0, 2.5]
+        assert {type(score) for score in found} == {float}
+    with pytest.raises(ValueError, match=r"row 0 .*: the score is inf"):
+        checked_scores(Fixed(torch.tensor(torch.inf)), [PROMPT], [ANSWER])
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(10.0, 1.7e308)],
+        [(1.0, 1.7e308), (1.0, 1.7e308)],
+        [(1.0, 1e308), (9.0, None)],
+        [(10.0, 1.7e308), (10.0, -1.7e308)],
+    ],
+)
+def test_a_sum_beyond_the_floats_is_refused(parts: list[tuple[float, float | None]]) -> None:
+    with pytest.raises(ValueError, match=r"NON_FINITE_REWARD: reward 'r0.*': the weighted sum"):
+        total(*parts)
 
 
 def test_a_missing_or_extra_score_is_refused() -> None:
@@ -118,7 +151,7 @@ def test_components_are_the_unweighted_scores_by_name() -> None:
 @pytest.mark.parametrize(
     ("rewards", "complaint"),
     [
-        ([], "needs at least one reward"),
+        ([], "NO_REWARD_FUNCTIONS: a weighted sum needs at least one reward"),
         ([(Fixed(1), 0.0, "a")], "reward 'a': its weight is 0.0"),
         ([(Fixed(1), float("nan"), "a")], "its weight is nan"),
         ([(Fixed(1), 1.0, "a"), (Fixed(1), 1.0, "a")], "two rewards are called 'a'"),
@@ -212,6 +245,50 @@ def test_args_that_do_not_fit_a_function_are_refused(user_module: str) -> None:
         build_reward([config(f"{user_module}:seven")])
 
 
+def test_a_prompt_is_judged_where_a_reward_or_if_asked_each_reward_can() -> None:
+    exact, length = (ExactAnswer(), 1.0, "exact"), (LengthReward(at_most=9), 1.0, "length")
+    answered = PROMPT.model_copy(update={"answer": "Something."})
+    assert not WeightedSum([exact]).judges(PROMPT)
+    assert WeightedSum([exact]).judges(answered)
+    assert WeightedSum([exact, length]).judges(PROMPT)
+    assert not WeightedSum([exact, length], "abstain").judges(PROMPT)
+    assert WeightedSum([(Fixed(1.0), 1.0, "own")]).judges(PROMPT)
+
+
+def test_an_error_of_a_reward_says_in_which() -> None:
+    def broken(prompts: Any, completions: Any) -> list[float]:
+        raise KeyError("missing")
+
+    with pytest.raises(KeyError) as caught:
+        checked_scores(broken, [PROMPT], [ANSWER], name="mine")
+    assert caught.value.__notes__ == ["in reward 'mine'"]
+
+
+def columns_by_name(completions: Any, ground_truth: Any, **others: Any) -> list[float]:
+    return [1.0] * len(completions)
+
+
+class OfOneText:
+    def __call__(self, text: str) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("reward", "takes"),
+    [
+        (columns_by_name, r"completions.*, ground_truth.*, \*\*others"),
+        (OfOneText, "text"),
+        (lambda *, prompts, completions: [], r"prompts, completions\)"),
+    ],
+)
+def test_a_reward_that_is_called_otherwise_is_refused_before_it_gets_the_wrong_things(
+    reward: Any, takes: str, user_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{user_module}.other", reward, raising=False)
+    with pytest.raises(ValueError, match=rf"takes \(.*{takes}.*expected \(prompts, completions\)"):
+        build_reward([config(f"{user_module}:other")])
+
+
 def test_prompts_are_checked_before_anything_is_sampled() -> None:
     reward = build_reward(
         [
@@ -223,6 +300,23 @@ def test_prompts_are_checked_before_anything_is_sampled() -> None:
     reward.check([PROMPT])
     with pytest.raises(ValueError, match="unknown instruction 'punctuation:no'"):
         reward.check([PROMPT, broken])
+
+
+class Reader(Fixed):
+    """Cannot render a prompt that says `odd`."""
+
+    def check(self, prompt: Prompt) -> None:
+        if prompt.messages[0].content == "odd":
+            raise TemplateError("ODD", "it is odd")
+
+
+def test_prompts_that_a_reward_model_cannot_read_are_told_unless_they_are_all() -> None:
+    odd = Prompt(messages=(Message(role="user", content="odd"),))
+    reward = WeightedSum([(Fixed(1.0), 1.0, "rule"), (Reader(None), 1.0, "model")])
+    assert [error.code for error in reward.check([PROMPT, odd])] == ["ODD"]
+    assert reward.check([PROMPT]) == reward.check([]) == []
+    with pytest.raises(TemplateError, match="it is odd"):
+        reward.check([odd])
 
 
 def test_the_same_text_gets_the_same_score_alone_and_in_a_sum() -> None:
