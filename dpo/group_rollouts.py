@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dpo.losses import group_advantages
@@ -97,7 +98,7 @@ def step_of(sampled: Sampled, updates: Sequence[Update], tokens: int) -> OnlineS
         held_out_rewards=means_of(scored.held_out),
         held_out_reward=sampled.held_out_reward,
         abstained=scored.abstained,
-        equal_groups=(sampled.advantages_PG.abs() <= _ROUNDING).all(dim=1).double().mean().item(),
+        equal_groups=_equal_groups(sampled),
         kl=sum(sample.kl for sample in samples) / count,
         entropy=sum(sample.entropy for sample in samples) / count,
         length=count / len(samples),
@@ -107,6 +108,15 @@ def step_of(sampled: Sampled, updates: Sequence[Update], tokens: int) -> OnlineS
         grad_norm=fmean(update.grad_norm for update in updates),
         clip_fraction=fmean(clipped) if clipped else None,
     )
+
+
+def _equal_groups(sampled: Sampled) -> float | None:
+    """The share of groups whose rewards are all equal; None where no group has two to compare."""
+    advantages_PG = sampled.advantages_PG  # noqa: N806
+    judged = torch.tensor([score is not None for score in sampled.scored.totals])
+    compared = judged.view(advantages_PG.shape).sum(dim=1) > 1
+    equal = (advantages_PG.abs() <= _ROUNDING).all(dim=1)[compared]
+    return equal.double().mean().item() if len(equal) else None
 
 
 def rollouts_of(sampled: Sampled) -> list[Rollout]:

@@ -32,7 +32,8 @@ class OnlineStep(Record):
     abstained: int = 0
     """Rollouts that no reward judged; they teach nothing."""
     equal_groups: float | None = None
-    """GRPO: the share of groups whose rewards are all equal, which teach nothing either."""
+    """GRPO: of the groups in which at least two answers were judged, the share whose rewards are
+    all equal, which teach nothing either."""
     kl: float
     """Mean over completion tokens of log(policy / SFT model), nats a token: how far the policy that
     sampled has moved."""

@@ -13,8 +13,9 @@ from curation.models import model_folder
 from schemas.configs import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftConfig
-    from transformers import PreTrainedModel, TrainingArguments
+    from transformers import PreTrainedModel
 
 _ROUNDED_TIES = 0.01
 _REFERENCE = "reference"
@@ -29,9 +30,15 @@ def without_rename_warnings() -> Iterator[None]:
         yield
 
 
-def gpu_has_bf16() -> bool:
+def bf16_by_default(model: ModelConfig, device: "torch.device") -> bool:
+    """Whether training runs under bf16 autocast where nobody says more than `model` does.
+
+    On a GPU that can, unless `model.dtype` is float32.
+    """
     import torch
 
+    if device.type == "cpu" or model.dtype == "float32":
+        return False
     return bool(torch.cuda.is_bf16_supported())
 
 
@@ -146,9 +153,9 @@ def ties_note(policy: "PreTrainedModel", section: str, *, full: bool, asked: boo
     )
 
 
-def precision_of(policy: "PreTrainedModel", args: "TrainingArguments") -> str:
+def precision_of(policy: "PreTrainedModel", *, bf16: bool, fp16: bool = False) -> str:
     """The dtype of the weights, and that of autocast where there is one."""
-    autocast = " autocast bf16" if args.bf16 else " autocast fp16" if args.fp16 else ""
+    autocast = " autocast bf16" if bf16 else " autocast fp16" if fp16 else ""
     return f"{str(policy.dtype).removeprefix('torch.')}{autocast}"
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import reduce
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -172,11 +171,13 @@ def _accumulate(
 
 def _added_up(weights: Sequence[torch.nn.Parameter], sums: Tensor) -> Tensor:
     """Put the gradient of all processes in the weights; the sums of all processes."""
-    for weight in weights:
-        # A process without a rollout has no gradient.
-        mine = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        weight.grad = reduce(mine, "sum")
-    total: Tensor = reduce(sums, "sum")
+    # A process without a rollout has no gradient.
+    parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in weights]
+    together = torch.cat([part.flatten() for part in (*parts, sums)])
+    torch.distributed.all_reduce(together)
+    *gradients, total = torch.split(together, [part.numel() for part in (*parts, sums)])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.view_as(weight).to(weight.dtype)
     return total
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from curation.chat import ChatTemplate, TemplateError
 from curation.rewards.scoring import conversation_ids
+from curation.validation.row import Quarantined
 from schemas.arrow import first_error
 from schemas.records import Completion, Prompt, content_hash
 
@@ -41,8 +42,8 @@ class RewardRow(NamedTuple):
 
 class RewardRows(NamedTuple):
     kept: list[RewardRow]
-    too_long: list[str]
-    """The ids of pairs of which a side is over the length limit."""
+    quarantined: list[Quarantined]
+    """The pairs of which a side is over the length limit, TOO_LONG."""
 
 
 def read_comparisons(rows: Iterable[Mapping[str, Any]]) -> list[Comparison]:
@@ -113,7 +114,7 @@ def tokenise_comparisons(
         chat,
         [(item.prompt, side) for item in comparisons for side in (item.chosen, item.rejected)],
     )
-    kept, too_long = [], []
+    kept, quarantined = [], []
     for item, chosen, rejected in zip(comparisons, sides[::2], sides[1::2], strict=True):
         if isinstance(chosen, TemplateError) or isinstance(rejected, TemplateError):
             broken = chosen if isinstance(chosen, TemplateError) else rejected
@@ -123,12 +124,13 @@ def tokenise_comparisons(
                 f"pair '{item.pair_id}': the template renders chosen and rejected alike, so its "
                 "loss has no gradient; run validate with token_checks on"
             )
-        if max(len(chosen), len(rejected)) > max_length:
-            too_long.append(item.pair_id)
+        if (longest := max(len(chosen), len(rejected))) > max_length:
+            message = f"an answer goes up to token {longest}, beyond the limit of {max_length}"
+            quarantined.append(Quarantined(row_id=item.pair_id, code="TOO_LONG", message=message))
             continue
         p_chosen = 1.0 if item.p_chosen is None else item.p_chosen
         kept.append(RewardRow(item.pair_id, chosen, rejected, p_chosen, item.weight, item.margin))
-    return RewardRows(kept, too_long)
+    return RewardRows(kept, quarantined)
 
 
 def rows_hash(rows: Sequence[RewardRow]) -> str:

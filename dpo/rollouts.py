@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from dpo.online import OnlineStep, Rollout
 from dpo.step_log import StepLog
 from schemas.arrow import first_error
+from schemas.configs import SamplingConfig
 from schemas.records import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -71,6 +72,19 @@ def mean_of(scores: Iterable[float | None]) -> float | None:
 
 def means_of(columns: Mapping[str, Iterable[float | None]]) -> dict[str, float | None]:
     return {name: mean_of(scores) for name, scores in columns.items()}
+
+
+def off_policy(sampling: SamplingConfig) -> list[str]:
+    """What to tell of settings that the log-probs, at the sampling temperature, do not know."""
+    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    used = [name for name, value in neutral.items() if getattr(sampling, name) != value]
+    if not used:
+        return []
+    return [
+        f"OFF_POLICY: answers are sampled with {' and '.join(used)}, while the log-probs that are "
+        "compared are of the whole softmax; the KL is then an estimate from answers that the "
+        "policy would give somewhat more rarely"
+    ]
 
 
 class OnlineLog:

@@ -26,8 +26,8 @@ from curation.models import device_of, load_chat, weights_hash
 from dpo.checkpoints import prepare_folder, seal, step_of
 from dpo.launch import check_processes
 from dpo.policy import (
+    bf16_by_default,
     check_vocabulary,
-    gpu_has_bf16,
     load_start,
     precision_of,
     save_policy,
@@ -117,7 +117,7 @@ def train_dpo(
             bf16=bf16,
         )
 
-    args = make_args(bf16=not cpu and gpu_has_bf16())
+    args = make_args(bf16=bf16_by_default(model, device_of(model)))
     check_processes(args.world_size)
     first = args.process_index == 0
     wait = args.distributed_state.wait_for_everyone
@@ -144,7 +144,7 @@ def train_dpo(
     if args.bf16 and (note := ties_note(policy, "dpo", full=full, asked=asked)):
         notes.append(note)
         args = args if asked else make_args(bf16=False)
-    precision = precision_of(policy, args)
+    precision = precision_of(policy, bf16=args.bf16, fp16=args.fp16)
 
     # The reference
     reference_model = model if config.reference is None else _reference_config(config, model)

@@ -32,7 +32,7 @@ from dpo.launch import check_processes
 from dpo.online import OnlineResult, OnlineStep, Rollout
 from dpo.policy import (
     FrozenStart,
-    gpu_has_bf16,
+    bf16_by_default,
     load_with_adapter,
     precision_of,
     save_policy,
@@ -41,13 +41,15 @@ from dpo.policy import (
     ties_note,
     trainable_parameters,
 )
-from dpo.rollouts import OnlineLog, Scored, mean_of, scored
+from dpo.rollouts import OnlineLog, Scored, mean_of, off_policy, scored
 from dpo.step_log import StepLog
 from dpo.watch import Watch, alarms
 from schemas.configs import GrpoConfig, ModelConfig, SamplingConfig
 from schemas.records import Completion, Prompt, content_hash
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from transformers import PreTrainedModel
     from trl import GRPOConfig
 
@@ -103,11 +105,11 @@ def train_grpo(
     def make_args(bf16: bool) -> "GRPOConfig":
         return trainer_args(config.trainer, folder=checkpoints, seed=seed, cpu=cpu, bf16=bf16)
 
-    args = make_args(bf16=not cpu and gpu_has_bf16())
+    args = make_args(bf16=bf16_by_default(model, device_of(model)))
     check_processes(args.world_size)
     first = args.process_index == 0
     wait = args.distributed_state.wait_for_everyone
-    notes: list[str] = []
+    notes = off_policy(_sampling(args))
 
     # The prompts
     chat = load_chat(model)
@@ -137,15 +139,15 @@ def train_grpo(
     if args.bf16 and (note := ties_note(policy, "grpo", full=full, asked=asked)):
         notes.append(note)
         args = args if asked else make_args(bf16=False)
-    precision = precision_of(policy, args)
+    precision = precision_of(policy, bf16=args.bf16, fp16=args.fp16)
 
     # What a checkpoint must have been made with, to be gone on from
     identity = content_hash(
         [(prompt.id, chat.prompt_ids(prompt)) for prompt in prompts],
         [start, chat.hash, seed, precision, args.device.type, args.world_size],
         [reward.name, _weights_of(reward)],
-        [prompt.id for prompt in watch.prompts],
-        config.model_dump(mode="json"),
+        watch.measured,
+        config.model_dump(mode="json", exclude={"watch"}),
     )
     log = OnlineLog(out)
     updates = updates_a_step(args)
@@ -160,12 +162,14 @@ def train_grpo(
     def score(of: Sequence[Prompt], completions: Sequence[Completion]) -> Scored:
         return scored(reward, watch, of, completions)  # type: ignore[arg-type]
 
-    def held_out(model_now: "PreTrainedModel", step: int) -> float | None:
+    def held_out(
+        model_now: "PreTrainedModel", step: int, autocast: "AbstractContextManager[None]"
+    ) -> float | None:
         if not isinstance(reward, WeightedSum) or not watch.due(step):
             return None
         now = Policy(model_now, chat.tokenizer, chat, f"step-{step}", model.path)
         (found,) = broadcast_object_list(
-            [_held_out_reward(now, reward, watch, args, seed) if first else None]
+            [_held_out_reward(now, reward, watch, args, seed, autocast) if first else None]
         )
         return float(found) if found is not None else None
 
@@ -316,12 +320,18 @@ def _sampling(args: "GRPOConfig") -> SamplingConfig:
 
 
 def _held_out_reward(
-    policy: Policy, reward: WeightedSum, watch: Watch, args: "GRPOConfig", seed: int
+    policy: Policy,
+    reward: WeightedSum,
+    watch: Watch,
+    args: "GRPOConfig",
+    seed: int,
+    autocast: "AbstractContextManager[None]",
 ) -> float | None:
-    """The mean reward of one answer to each held-out prompt."""
+    """The mean reward of one answer to each held-out prompt, sampled within `autocast`."""
     batch = args.per_device_train_batch_size * args.steps_per_generation
     generator = TransformersGenerator(policy, _sampling(args), batch_size=batch, seed=seed)
-    answers = list(generator.generate(watch.prompts, n=1))
+    with autocast:
+        answers = list(generator.generate(watch.prompts, n=1))
     asked = [prompt for prompt, _ in answers]
     return mean_of(reward(asked, [candidates[0].completion for _, candidates in answers]))
 

@@ -34,23 +34,24 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from curation.generators import TransformersGenerator
-from curation.models import Policy, device_of, dtype_of, load_chat, weights_hash
+from curation.models import Policy, device_of, load_chat, weights_hash
 from curation.rewards.weighted import WeightedSum
 from dpo.checkpoints import prepare_folder, seal, step_of
 from dpo.launch import check_processes
 from dpo.online import OnlineResult, OnlineStep
 from dpo.policy import (
     FrozenStart,
-    bf16_ties,
-    gpu_has_bf16,
+    bf16_by_default,
     load_with_adapter,
+    precision_of,
     save_policy,
     save_weights,
     shape_notes,
+    ties_note,
     trainable_parameters,
 )
 from dpo.ppo_rollouts import judge, measure, penalised, prompts_of_step, sample, seed_of
-from dpo.rollouts import OnlineLog, mean_of
+from dpo.rollouts import OnlineLog, mean_of, off_policy
 from dpo.watch import Watch, alarms
 from schemas.configs import ModelConfig, PpoConfig
 from schemas.records import Prompt, content_hash
@@ -65,7 +66,6 @@ Progress = Callable[[str, int, int], None]
 
 _ADAM_EPSILON = 1e-5
 """As Huang et al. (2024) advise: with the usual 1e-8 PPO's first updates are too large."""
-_ROUNDED_TIES = 0.01
 _CHECKPOINTS_KEPT = 2
 _STATE = "state.pt"
 
@@ -113,15 +113,11 @@ def train_ppo(
     separate = None
     if config.value == "separate":
         separate = load_with_adapter(model, config.lora, seed=seed).to(device)
-    bf16 = device.type == "cuda" and dtype_of(model) == torch.bfloat16 and gpu_has_bf16()
-    if bf16 and (share := bf16_ties(policy, full=config.lora is None)) > _ROUNDED_TIES:
+    bf16 = bf16_by_default(model, device)
+    if bf16 and (note := ties_note(policy, "ppo", full=config.lora is None, asked=False)):
+        notes.append(note)
         bf16 = False
-        notes.append(
-            f"BF16_TIES: {share:.1%} of the weights lie halfway between two bf16 values, as "
-            "weights that were once quantised do, so that the smallest update flips them all in "
-            "autocast; training runs in float32"
-        )
-    precision = f"{str(policy.dtype).removeprefix('torch.')}{' autocast bf16' if bf16 else ''}"
+    precision = precision_of(policy, bf16=bf16)
     trainable = trainable_parameters(policy)
     sampler = Policy(policy, chat.tokenizer, chat, start_weights, model.path)
     TransformersGenerator(sampler, config, batch_size=1, seed=seed).check_fits(prompts)
@@ -142,6 +138,7 @@ def train_ppo(
         [prompt.id for prompt in prompts],
         [(part.name, part.weight) for part in reward.rewards],
         [start_weights, chat.hash, seed, precision, device.type, state.num_processes],
+        watch.measured,
         config.model_dump(mode="json", exclude={"microbatch", "save_steps", "watch"}),
     )
     log, checkpoint, steps = OnlineLog(out), None, []
@@ -170,8 +167,10 @@ def train_ppo(
             worths = judge(reward, watch, answers)
         held_out = None
         if watch.due(number):
-            with _timed(seconds, "watching"), trained.autocast():
-                shown = sample(sampler, config, watch.prompts, n=1, seed=seed_of(seed, "held out"))
+            with _timed(seconds, "watching"):
+                held_out_seed = seed_of(seed, "held out")
+                with trained.autocast():
+                    shown = sample(sampler, config, watch.prompts, n=1, seed=held_out_seed)
                 held_out = mean_of(worth.reward for worth in judge(reward, watch, shown))
 
         # Each token under the policy, the SFT model and the value head; then the updates
@@ -274,15 +273,7 @@ def _check(prompts: Sequence[Prompt], config: PpoConfig, reward: WeightedSum) ->
 
 def _notes(config: PpoConfig) -> list[str]:
     """What is to be known about the settings."""
-    notes = []
-    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-    set_ = [name for name, value in neutral.items() if getattr(config, name) != value]
-    if set_:
-        notes.append(
-            f"OFF_POLICY: answers are sampled with {' and '.join(set_)}, while the log-probs that "
-            "PPO compares are of the whole softmax; the KL is then an estimate from answers that "
-            "the policy would give somewhat more rarely"
-        )
+    notes = off_policy(config)
     if config.lora is not None and config.lora.dropout:
         notes.append(
             f"NO_DROPOUT: ppo.lora.dropout {config.lora.dropout:g} is not used, as PPO compares "

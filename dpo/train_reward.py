@@ -9,8 +9,8 @@ Departures from the textbook (Ouyang et al., 2022, eq. 1):
 - A pair's confidence enters the loss as w * [p * loss(+) + (1 - p) * loss(-)], and its margin as
   Touvron et al. (2023), eq. 2, have it, times `reward.margin`. The loss of a step is the mean of
   that over its pairs: weights are not renormalised.
-- A pair with a side over the length limit is left out and counted, not cut: the score is read at
-  the end of the answer.
+- A pair with a side over the length limit is quarantined, not cut: the score is read at the end
+  of the answer.
 - Held-out figures come from the saved model as `curation.rewards.model.RewardModel` loads it,
   which is what ranks, trains and evaluates later.
 
@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curation.models import device_of, load_chat, weights_hash
+from curation.validation.row import Quarantined
 from dpo.checkpoints import prepare_folder, seal, step_of
 from dpo.launch import check_processes
-from dpo.policy import gpu_has_bf16, precision_of, ties_note, trainable_parameters
+from dpo.policy import bf16_by_default, precision_of, ties_note, trainable_parameters
 from dpo.reward_accuracy import HeldOut, LabelAgreement, ScoredPair, measure
 from dpo.step_log import StepLog, saturated_since
 from schemas.configs import ModelConfig, RewardModelConfig
@@ -50,6 +51,8 @@ class RewardResult(NamedTuple):
     """A whole model's folder, which `curation.rewards.model:RewardModel` loads."""
     steps: "list[RewardStep]"
     facts: dict[str, Any]
+    quarantined: list[Quarantined]
+    """The pairs that were not trained on, each with its reason."""
 
 
 def check_trainer(trainer: Mapping[str, Any], model: ModelConfig) -> None:
@@ -126,7 +129,7 @@ def train_reward(
             bf16=bf16,
         )
 
-    args = make_args(bf16=not cpu and gpu_has_bf16())
+    args = make_args(bf16=bf16_by_default(model, device_of(model)))
     check_processes(args.world_size)
     first = args.process_index == 0
     wait = args.distributed_state.wait_for_everyone
@@ -146,10 +149,10 @@ def train_reward(
             f"dataset '{dataset_folder}' has no pair of at most {limit} tokens to train on in its "
             f"train split, of {len(comparisons)} pairs"
         )
-    if tokenised.too_long:
+    if tokenised.quarantined:
         notes.append(
-            f"TOO_LONG: {len(tokenised.too_long)} of {len(comparisons)} pairs have an answer that "
-            f"goes beyond {limit} tokens and are not trained on"
+            f"TOO_LONG: {len(tokenised.quarantined)} of {len(comparisons)} pairs have an answer "
+            f"that goes beyond {limit} tokens and are not trained on"
         )
     tokenizer = chat.tokenizer
     pad = padding_id(tokenizer, (ids[-1] for row in rows for ids in row[1:3]))
@@ -163,7 +166,7 @@ def train_reward(
     if args.bf16 and (note := ties_note(network, "reward", full=full, asked=asked)):
         notes.append(note)
         args = args if asked else make_args(bf16=False)
-    precision = f"{precision_of(network, args)}, head float32"
+    precision = f"{precision_of(network, bf16=args.bf16, fp16=args.fp16)}, head float32"
 
     # What a checkpoint must have been made with, to be gone on from
     device = args.device.type
@@ -221,6 +224,7 @@ def train_reward(
     return RewardResult(
         model=folder,
         steps=steps,
+        quarantined=tokenised.quarantined,
         facts={
             "base": config.base or "the SFT model",
             "confidence": {
@@ -235,7 +239,7 @@ def train_reward(
             },
             "center_rewards_coefficient": args.center_rewards_coefficient,
             "pairs": len(rows),
-            "too_long_pairs": len(tokenised.too_long),
+            "too_long_pairs": len(tokenised.quarantined),
             "max_length": limit,
             "steps": len(steps),
             "pairs_a_step": (

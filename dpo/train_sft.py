@@ -40,7 +40,7 @@ from dpo.conversations import (
 from dpo.launch import check_processes
 from dpo.packing import Pack, best_fit
 from dpo.policy import (
-    gpu_has_bf16,
+    bf16_by_default,
     load_start,
     precision_of,
     save_policy,
@@ -114,7 +114,7 @@ def train_sft(
     def make_args(bf16: bool) -> Any:
         return trainer_args(config.trainer, folder=checkpoints, seed=seed, cpu=cpu, bf16=bf16)
 
-    args = make_args(bf16=not cpu and gpu_has_bf16())
+    args = make_args(bf16=bf16_by_default(model, device_of(model)))
     check_processes(args.world_size)
     first = args.process_index == 0
     wait = args.distributed_state.wait_for_everyone
@@ -139,7 +139,7 @@ def train_sft(
     if args.bf16 and (note := ties_note(policy, "sft", full=full, asked=asked)):
         notes.append(note)
         args = args if asked else make_args(bf16=False)
-    precision = precision_of(policy, args)
+    precision = precision_of(policy, bf16=args.bf16, fp16=args.fp16)
     device = args.device.type
 
     # What a checkpoint must have been made with, to be gone on from

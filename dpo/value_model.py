@@ -104,7 +104,7 @@ class PolicyWithValue(nn.Module):
         with self.autocast():
             logits, hidden = _run(self.policy, rows)
             if self.trunk is not None:
-                hidden = _run(self.trunk, rows).hidden
+                hidden = _hidden(self.trunk, rows)
         logits = logits.float() / self._temperature
         values = self.head(hidden[:, :-1].float()).squeeze(-1)
         return Outputs(logits[:, :-1], _logps(logits, rows), values)
@@ -138,19 +138,45 @@ class _Run(NamedTuple):
 
 
 def _run(model: "PreTrainedModel", rows: PaddedRows) -> _Run:
-    """One forward pass; where the model allows it, prompts do not go through its head."""
+    """One forward pass; where the model allows it, prompts do not go through its head.
+
+    The hidden state is caught on its way to the head: asked for, a model keeps every layer's.
+    """
     columns = rows.mask.shape[1] + 1
-    wanted: dict[str, Any] = {"position_ids": rows.positions, "logits_to_keep": columns}
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    known = inspect.signature(base.forward).parameters
-    output = model(
-        input_ids=rows.ids,
-        attention_mask=rows.attention,
-        use_cache=False,
-        output_hidden_states=True,
-        **{key: value for key, value in wanted.items() if key in known},
+    causal = _without_adapter(model)
+    kept: list[Tensor] = []
+    hook = causal.base_model.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.last_hidden_state)
     )
-    return _Run(output.logits[:, -columns:], output.hidden_states[-1][:, -columns:])
+    try:
+        logits = model(**_inputs(causal, rows, logits_to_keep=columns)).logits
+    finally:
+        hook.remove()
+    return _Run(logits[:, -columns:], kept[0][:, -columns:])
+
+
+def _hidden(model: "PreTrainedModel", rows: PaddedRows) -> Tensor:
+    """The last hidden state as in `_Run`, (B, 1 + T, H); the head does not run."""
+    trunk = _without_adapter(model).base_model
+    hidden: Tensor = trunk(**_inputs(trunk, rows)).last_hidden_state
+    return hidden[:, -rows.mask.shape[1] - 1 :]
+
+
+def _without_adapter(model: "PreTrainedModel") -> Any:
+    """The causal model itself, into whose layers an adapter is set."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _inputs(module: Any, rows: PaddedRows, **others: int) -> dict[str, Any]:
+    """What the module takes of the rows; positions and others only where it knows them."""
+    wanted = {"position_ids": rows.positions, **others}
+    known = inspect.signature(module.forward).parameters
+    return {
+        "input_ids": rows.ids,
+        "attention_mask": rows.attention,
+        "use_cache": False,
+        **{key: value for key, value in wanted.items() if key in known},
+    }
 
 
 def _logps(logits: Tensor, rows: PaddedRows) -> Tensor:

@@ -8,7 +8,7 @@ something that trains nothing has to be measured too.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curation.proportions import proportion
 from dpo.online import OnlineStep
@@ -90,6 +90,19 @@ class Watch:
         self.prompts = tuple(prompts[: config.prompts]) if config.every else ()
         """Answered at the steps that are `due`, by the policy that samples the step."""
         self._rewards = rewards
+
+    @property
+    def measured(self) -> list[Any]:
+        """What the watched figures depend on; a curve that goes on must have begun with the same.
+
+        The rules that end a training, and the window, are no part of it.
+        """
+        rewards = [] if self._rewards is None else self._rewards.rewards
+        return [
+            [reward.model_dump(mode="json") for reward in self.config.rewards],
+            [[part.name, part.weight] for part in rewards],
+            [self.config.every, [prompt.id for prompt in self.prompts]],
+        ]
 
     def held_out_rewards(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]

@@ -12,7 +12,15 @@ from typing import Any, Literal, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from schemas.configs import AggregateConfig, Config, EndpointConfig, LabelConfig, ModelConfig
+from schemas.configs import (
+    AggregateConfig,
+    Config,
+    ConversationSource,
+    EndpointConfig,
+    LabelConfig,
+    ModelConfig,
+    PromptSource,
+)
 
 _GIB = 1 << 30
 _LITTLE_MEMORY, _LITTLE_DISK = 4 * _GIB, 2 * _GIB
@@ -32,6 +40,7 @@ def examine(config: Config | None) -> list[Finding]:
     checks += [lambda: iter([disk_finding("run folder", folder, key="run")]), _cache]
     if config is not None:
         checks += [
+            lambda: _data(config),
             lambda: _model(config.model),
             lambda: _trainers(config),
             lambda: _endpoints(config),
@@ -136,6 +145,29 @@ def _cache() -> Iterator[Finding]:
     else:
         mend = f"'{folder}' cannot be written; set PAIRWRIGHT_CACHE to a folder that can"
         yield Finding("cache", "warning", mend)
+
+
+def _data(config: Config) -> Iterator[Finding]:
+    """Whether what the config reads is there; a dataset that is no file here is not fetched."""
+    from curation.formats.files import open_rows
+
+    read: dict[str, Sequence[PromptSource | ConversationSource]] = {
+        "prompts": config.prompts,
+        "held-out prompts": config.evaluate.prompts,
+        "conversations": config.sft.data if config.sft is not None else (),
+    }
+    for name, sources in read.items():
+        for source in sources:
+            try:
+                rows = open_rows(source.path, split=source.split).rows
+                if not Path(source.path).expanduser().exists():
+                    yield Finding(name, "ok", f"'{source.path}', a dataset's name; not looked for")
+                elif next(rows, None) is None:
+                    yield Finding(name, "missing", f"'{source.path}' has no rows")
+                else:
+                    yield Finding(name, "ok", f"'{source.path}'")
+            except (ValueError, OSError) as error:
+                yield Finding(name, "missing", " ".join(str(error).split()))
 
 
 def _model(config: ModelConfig) -> Iterator[Finding]:

@@ -1,14 +1,12 @@
 """The stages that fine-tune beside the policy's own: the SFT model, and a reward model on pairs."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 from pairwright.pipeline import Road
 from pairwright.plan import Plan
-from pairwright.training import rank
+from pairwright.training import begin_training, tell_health
 from schemas.arrow import to_table
-from schemas.run_folder import Manifest, StageWriter
+from schemas.run_folder import Manifest
 
 
 def check_conversations(plan: Plan) -> None:
@@ -70,6 +68,7 @@ def make_sft(road: Road) -> Manifest | None:
 
 def make_reward(road: Road) -> Manifest | None:
     """The reward model trained on the dataset; None in all processes but the first."""
+    from curation.validation.row import Quarantined
     from dpo.train_reward import train_reward
     from dpo.trl_adapters.rewards import RewardStep
 
@@ -90,29 +89,17 @@ def make_reward(road: Road) -> Manifest | None:
     if writer is None:
         return None
     tell_health(road, "reward", result.facts)
-    writer.commit(0, to_table(result.steps, RewardStep))
-    too_long = result.facts["too_long_pairs"]
+    writer.commit(
+        0,
+        to_table(result.steps, RewardStep),
+        quarantine=to_table(result.quarantined, Quarantined),
+    )
     return writer.finish(
-        counts={"pairs": result.facts["pairs"], "steps": len(result.steps)},
-        reasons={"TOO_LONG": too_long} if too_long else {},
+        counts={
+            "pairs": result.facts["pairs"],
+            "quarantined": len(result.quarantined),
+            "steps": len(result.steps),
+        },
+        reasons=Counter(row.code for row in result.quarantined),
         facts=result.facts,
     )
-
-
-def begin_training(road: Road, stage: str) -> StageWriter | None:
-    """Who commits what the first process trains; None in the others.
-
-    A training of another config or other inputs is not gone on from, whatever of it the recipe
-    itself would notice: a reward's code, for one, is known here alone.
-    """
-    if rank() > 0:
-        return None
-    if road.plan.status(stage, outside=True).state == "stale":
-        (road.run.stage(stage).folder / "training.json").unlink(missing_ok=True)
-    return road.begin(stage, parts=1)
-
-
-def tell_health(road: Road, stage: str, facts: dict[str, Any]) -> None:
-    notes: Sequence[str] = facts.get("health", ())
-    for note in notes:
-        road.progress.line(f"{stage}: {note}")

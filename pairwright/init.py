@@ -113,6 +113,7 @@ dpo:
 #   rewards: []                # default: the rewards, or the judge, that rank; the run's own model:
 #                              # [{{use: "curation.rewards.model:RewardModel",
 #                              #    args: {{path: runs/first/reward/model}}}}]
+#   judge: null                # in place of rewards, as in `rank`: an answer is worth its win rate
 #   watch:                     # what is looked at meanwhile, and what ends the training
 #     rewards: []              # held-out rewards: they score every rollout and train nothing
 #     every: 0                 # answer held-out prompts every so many steps; 0: never

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pairwright.asked import askers_among, asking, forget_answers, tell_abstained
 from pairwright.dry_run import answer_limit, grpo_prompts_a_step, planned_prompts
-from pairwright.finetuning import begin_training, tell_health
 from pairwright.pipeline import Road
 from pairwright.plan import Plan
 from pairwright.plugins import build
@@ -22,7 +21,7 @@ from pairwright.settings import (
     trained_here,
 )
 from pairwright.sources import RefusedPrompt, fitting
-from pairwright.training import NOTHING_HELD_OUT, process
+from pairwright.training import NOTHING_HELD_OUT, begin_training, process, tell_health
 from schemas.arrow import to_table
 from schemas.configs import GrpoConfig, PpoConfig
 from schemas.records import Prompt
@@ -154,6 +153,7 @@ def _make(
     """The stage made, for a reward or a judge."""
     from curation.rewards.weighted import build_reward
     from dpo.online import OnlineStep
+    from dpo.rollouts import OnlineLog
 
     stage = road.plan.policy_stage
     stored = list(road.run.stage("prompts").read(Prompt))
@@ -181,6 +181,12 @@ def _make(
         road.progress.line(f"{stage}: ended early: {result.facts['stopped']}")
     tell_abstained(road.progress, stage, judging)
     tell_health(road, stage, result.facts)
+    abstained_by = Counter(
+        name
+        for rollout in OnlineLog(folder.folder).read_rollouts()
+        for name, score in rollout.components.items()
+        if score is None
+    )
     writer.commit(
         0,
         to_table(result.steps, OnlineStep),
@@ -198,7 +204,9 @@ def _make(
         "tokens": steps[-1].tokens if steps else 0,
     }
     return writer.finish(
-        counts=counts, reasons=Counter(item.code for item in refused), facts=result.facts
+        counts=counts,
+        reasons=Counter(item.code for item in refused),
+        facts={**result.facts, "abstained_by": dict(abstained_by)},
     )
 
 

@@ -218,6 +218,10 @@ def online_facts(online: Online) -> list[tuple[str, str]]:
         ("Rollouts", f"{online.rollouts:,} of {online.prompts:,} prompts"),
         ("Tokens sampled", f"{online.tokens:,}"),
         ("Not judged", f"{online.abstained:,} of {online.rollouts:,} rollouts"),
+        *(
+            (f"Not judged by {literal(name)}", f"{number:,} rollouts")
+            for name, number in online.facts.get("abstained_by", {}).items()
+        ),
         ("Cut off at the limit", f"{online.unfinished:,} of {online.rollouts:,} rollouts"),
     ]
     told += [(term, _text(facts[key])) for key, term in _SETTINGS.items() if key in facts]

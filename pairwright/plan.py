@@ -5,6 +5,7 @@ be quarantined are left out. Models and templates count by the hash of their con
 their SHA-256, a user's own code by the SHA-256 of its module.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -206,17 +207,22 @@ class Plan:
         before = {name: self.run.stage(name).digest() for name in self.upstream(stage)}
         return before | self.outside(stage)
 
-    def status(self, name: str, *, outside: bool) -> Status:
+    def status(self, name: str, *, outside: bool, but: Sequence[str] = ()) -> Status:
         """How the stage on disk stands to the config.
 
         Files and people's answers that it reads are looked at where they are still there; with
-        `outside`, its models and code are too, and all must be there.
+        `outside`, its models and code are too, and all must be there. Settings named in `but` may
+        differ.
         """
         stage = self.run.stage(name)
         manifest = stage.manifest()
         if manifest is None:
             return Status(name, "missing", "not run yet", None)
-        changes = differences(manifest.config, self.settings(name))
+        changes = [
+            change
+            for change in differences(manifest.config, self.settings(name))
+            if change.partition(":")[0] not in but
+        ]
         if changes:
             return Status(name, "stale", "config changed: " + "; ".join(changes), manifest)
         for above in self.upstream(name):

@@ -8,6 +8,9 @@ from schemas.configs import Config, GrpoConfig, LabelConfig, PpoConfig, RewardCo
 
 PolicyStage = Literal["dpo", "grpo", "ppo"]
 
+STOP_RULES = ("watch.stop_kl", "watch.stop_on_drop", "watch.window")
+"""Settings of an online stage that say when it ends, and change no number up to there."""
+
 
 class OnlineReward(NamedTuple):
     """What a policy is trained online for: rewards summed by weight, or a judge."""

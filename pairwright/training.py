@@ -5,18 +5,18 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pairwright.asked import askers_among, asking, forget_answers
 from pairwright.pipeline import Road
 from pairwright.plan import TRAINED, Plan
 from pairwright.sampling import check_judged
-from pairwright.settings import evaluation_abstain, evaluation_rewards
+from pairwright.settings import STOP_RULES, evaluation_abstain, evaluation_rewards
 from pairwright.sources import RefusedPrompt, askable
 from pairwright.stored import StoredPrompts, columns
 from schemas.arrow import to_table
 from schemas.records import PreferencePair, Prompt, Record
-from schemas.run_folder import Manifest, RunFolder, write_atomic
+from schemas.run_folder import Manifest, RunFolder, StageWriter, write_atomic
 
 if TYPE_CHECKING:
     from curation.models import Policy
@@ -64,7 +64,7 @@ def make_policy(road: Road) -> Manifest | None:
     from dpo.train_dpo import train_dpo
 
     config, stage = road.plan.config, road.run.stage("dpo")
-    writer = road.begin("dpo", parts=1) if rank() == 0 else None
+    writer = begin_training(road, "dpo")
     with road.progress.task("dpo", "steps") as task:
         result = train_dpo(
             road.run.stage("export").folder,
@@ -77,10 +77,29 @@ def make_policy(road: Road) -> Manifest | None:
         )
     if writer is None:
         return None
-    for note in result.facts.get("health", ()):
-        road.progress.line(f"dpo: {note}")
+    tell_health(road, "dpo", result.facts)
     writer.commit(0, to_table(result.steps, StepRecord))
     return writer.finish(counts={"steps": len(result.steps)}, facts=result.facts)
+
+
+def begin_training(road: Road, stage: str) -> StageWriter | None:
+    """Who commits what the first process trains; None in the others.
+
+    A training of another config or other inputs is not gone on from, whatever of it the recipe
+    itself would notice: a reward's code, for one, is known here alone. Other stop rules are no
+    reason to begin anew.
+    """
+    if rank() > 0:
+        return None
+    if road.plan.status(stage, outside=True, but=STOP_RULES).state == "stale":
+        (road.run.stage(stage).folder / "training.json").unlink(missing_ok=True)
+    return road.begin(stage, parts=1)
+
+
+def tell_health(road: Road, stage: str, facts: dict[str, Any]) -> None:
+    notes: Sequence[str] = facts.get("health", ())
+    for note in notes:
+        road.progress.line(f"{stage}: {note}")
 
 
 def make_evaluation(road: Road) -> Manifest:

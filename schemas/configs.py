@@ -356,8 +356,10 @@ class PpoConfig(OnlineConfig, SamplingConfig):
     """Rollouts that one forward pass holds; what memory allows, the numbers do not depend on it."""
     learning_rate: float = Field(default=1e-5, gt=0)
     value_learning_rate: float | None = Field(default=None, gt=0)
-    """Of the value head (and trunk, where separate); default: learning_rate."""
+    """Of the value head (and trunk, where separate); default: learning_rate. About three times that
+    is a good start on small models."""
     warmup_steps: int = Field(default=0, ge=0)
+    """PPO steps over which the learning rates rise to their full height."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     value: Literal["shared", "separate"] = "shared"
     """The value head's trunk: the policy's own, or a second copy of the SFT model."""
@@ -498,7 +500,10 @@ def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
     try:
         return as_.model_validate(data)
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
+        details = error.errors(include_url=False)
+        # A misspelt key is also one that is missing.
+        typos = [detail for detail in details if detail["type"] == "extra_forbidden"]
+        detail = (typos or details)[0]
         keys = [str(part) for part in detail["loc"]]
         if detail["type"] == "extra_forbidden":
             message = unknown_key(keys[-1], _keys_at(as_, keys[:-1]))

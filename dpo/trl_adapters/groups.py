@@ -24,6 +24,7 @@ distribution that sampled, apart from top_p, top_k, min_p and repetition_penalty
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -56,6 +57,7 @@ from dpo.trl_adapters.shared import EpochOrder, SealedTrainer
 from schemas.records import Completion, Prompt, content_hash
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], Scored]
+HeldOut = Callable[[Any, int, AbstractContextManager[None]], float | None]
 
 
 class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
@@ -71,7 +73,7 @@ class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
         *,
         reference: FrozenStart,
         tokens: int = 0,
-        held_out: Callable[[Any, int], float | None] = lambda model, step: None,
+        held_out: HeldOut = lambda model, step, autocast: None,
         on_step: Callable[[OnlineStep, list[Rollout], int], str | None] = lambda *step: None,
         before_save: Callable[[], None] = lambda: None,
         after_save: Callable[[Path], None] = lambda folder: None,
@@ -80,7 +82,8 @@ class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
 
         score: called in every process with whole groups, each group in one process.
         tokens: sampled before this process began, by the run that it resumes.
-        held_out: the reward on held-out prompts of the model that samples a step; in every process.
+        held_out: the reward on held-out prompts of the model that samples a step, which is to
+            sample within the scope that comes with it; in every process.
         on_step: given the step, its rollouts and how many steps there are; what it returns ends the
             training. It and before_save are called in every process, after_save in the first.
         """
@@ -150,7 +153,8 @@ class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
         prompts = [self._prompts[row["prompt_id"]] for row in inputs]
         self.model.eval()
         try:
-            held_out_reward = self._held_out(self.accelerator.unwrap_model(self.model), step)
+            model = self.accelerator.unwrap_model(self.model)
+            held_out_reward = self._held_out(model, step, self.accelerator.autocast())
             token_ids = self._sample([self._chat.prompt_ids(prompt) for prompt in prompts], step)
             completions = [
                 completion_of(self._chat, prompt, ids)

@@ -92,6 +92,11 @@ class SealedTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # Resumed after the last step, inside an epoch, transformers would make one more.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.before_save()
         super()._save_checkpoint(model, trial)

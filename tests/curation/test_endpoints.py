@@ -257,7 +257,9 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
 def test_a_config_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"endpoint: .*concurrency"):
         Endpoint({"base_url": "http://127.0.0.1/v1", "model": "m", "concurrency": 0})
-    with pytest.raises(ValueError, match="endpoint: unknown key 'base_ur'; did you mean 'base_url'"):
+    with pytest.raises(
+        ValueError, match="endpoint: unknown key 'base_ur'; did you mean 'base_url'"
+    ):
         Endpoint({"base_ur": "http://127.0.0.1/v1", "model": "m"})
 
 

@@ -25,13 +25,23 @@ def test_a_group_of_equal_rewards_has_advantages_of_exactly_zero() -> None:
     torch.testing.assert_close(unequal, expected, rtol=0, atol=1e-5)
 
 
+def _equal_groups(*groups: list[float]) -> float | None:
+    totals = [None if reward != reward else reward for group in groups for reward in group]
+    samples = [Sample("p", Completion.from_text("yes"), 1, kl=0.0, entropy=0.0)] * len(totals)
+    advantages_PG = advantages(torch.tensor(groups, dtype=torch.float64), "group")  # noqa: N806
+    sampled = Sampled(1, samples, Scored(totals, {}, {}), advantages_PG, None)
+    return step_of(sampled, [Update(0.0, 1.0, 1e-5, None)], tokens=8).equal_groups
+
+
 def test_groups_that_differ_by_rounding_alone_are_counted_as_equal() -> None:
-    rewards = [[0.1 + 0.2, 0.3, 0.3, 0.3], [0.0, 1.0, 0.0, 1.0]]
-    scored = Scored([reward for group in rewards for reward in group], {}, {})
-    samples = [Sample("p", Completion.from_text("yes"), 1, kl=0.0, entropy=0.0)] * 8
-    advantages_PG = advantages(torch.tensor(rewards, dtype=torch.float64), "group")  # noqa: N806
-    sampled = Sampled(1, samples, scored, advantages_PG, None)
-    assert step_of(sampled, [Update(0.0, 1.0, 1e-5, None)], tokens=8).equal_groups == 0.5
+    assert _equal_groups([0.1 + 0.2, 0.3, 0.3, 0.3], [0.0, 1.0, 0.0, 1.0]) == 0.5
+
+
+def test_a_group_with_nothing_to_compare_is_not_one_of_equal_rewards() -> None:
+    unequal, silent, lone = [0.0, 1.0, 0.0, NAN], [NAN] * 4, [NAN, NAN, 1.0, NAN]
+    assert _equal_groups(unequal, silent, lone) == 0
+    assert _equal_groups(unequal, silent, [1.0, NAN, 1.0, NAN]) == 0.5
+    assert _equal_groups(silent, lone) is None
 
 
 def test_scaling_by_the_batch_divides_by_the_deviation_of_all_judged_rewards() -> None:

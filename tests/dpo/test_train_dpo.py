@@ -274,6 +274,16 @@ def test_a_loss_that_is_not_finite_ends_the_run(train: Any, make_dataset: MakeDa
         train(make_dataset(12), optim="sgd", lora=None, learning_rate=1e30, max_grad_norm=0)
 
 
+def test_a_run_that_was_killed_inside_an_epoch_with_all_its_steps_made_makes_no_more(
+    train: Any, make_dataset: MakeDataset
+) -> None:
+    dataset = make_dataset(12)
+    done, again = (train(dataset, max_steps=2, save_steps=1) for _ in range(2))
+    assert again.facts["resumed_from_step"] == 2
+    assert again.steps == done.steps
+    assert again.facts["weights"] == done.facts["weights"]
+
+
 def test_pairs_that_lose_tokens_to_the_limit_are_counted(
     train: Any, make_dataset: MakeDataset, tiny_policy: Policy
 ) -> None:

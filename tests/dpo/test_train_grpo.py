@@ -17,7 +17,7 @@ from dpo.online import OnlineResult, OnlineStep
 from dpo.rollouts import OnlineLog
 from dpo.train_grpo import train_grpo
 from dpo.watch import Watch
-from schemas.configs import GrpoConfig, LoraConfig, ModelConfig, WatchConfig
+from schemas.configs import GrpoConfig, LoraConfig, ModelConfig, RewardConfig, WatchConfig
 from schemas.records import Completion, Message, Prompt
 
 SMALL_LORA = LoraConfig(r=4, alpha=8)
@@ -175,7 +175,9 @@ def test_where_nobody_judges_nothing_is_learned(train: Train) -> None:
 
     result = train(reward=_sum(silent))
     assert [step.reward for step in result.steps] == [None] * 3
-    assert [step.equal_groups for step in result.steps] == [1.0] * 3
+    assert [step.equal_groups for step in result.steps] == [None] * 3
+    codes = [note.partition(":")[0] for note in result.facts["health"]]
+    assert codes == ["NOT_JUDGED"]
     assert all(step.grad_norm == 0 for step in result.steps)
     weights = _weights(result)
     assert all(not weight.any() for name, weight in weights.items() if "lora_B" in name)
@@ -296,7 +298,12 @@ def test_a_killed_run_from_an_adapter_of_its_own_goes_on_to_equal_numbers(
 
 def test_a_run_that_was_killed_once_all_its_steps_were_made_only_saves(train: Train) -> None:
     watch = Watch(WatchConfig(stop_kl=1e-3), None, ())
-    for out, keys in (("whole", {}), ("stopped", {"watch": watch, "num_train_epochs": 8})):
+    ends: dict[str, dict[str, Any]] = {
+        "after an epoch": {},
+        "inside an epoch": {"max_steps": 2},
+        "stopped": {"watch": watch, "num_train_epochs": 8},
+    }
+    for out, keys in ends.items():
         done = train(out=out, save_steps=1, **keys)
         weights = _weights(done)
         again = train(out=out, save_steps=1, **keys)
@@ -318,6 +325,51 @@ def test_answering_held_out_prompts_changes_nothing_in_training(train: Train) ->
     assert apart == unwatched.steps
     for name, weight in _weights(watched).items():
         assert torch.equal(weight, _weights(unwatched)[name])
+
+
+def test_held_out_answers_are_sampled_in_the_trainers_precision_and_scored_in_their_own(
+    train: Train,
+) -> None:
+    seen: dict[str, set[bool]] = {"model": set(), "reward": set()}
+
+    def sees(module: Any, *call: Any) -> None:
+        if type(module).__name__.endswith("ForCausalLM"):
+            seen["model"].add(torch.is_autocast_enabled("cpu"))
+
+    def score(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float | None]:
+        seen["reward"].add(torch.is_autocast_enabled("cpu"))
+        return _spaces(prompts, completions)
+
+    watch = Watch(WatchConfig(every=1, prompts=2), None, _prompts(9)[6:])
+    hook = torch.nn.modules.module.register_module_forward_hook(sees)
+    try:
+        train(reward=_sum(score), watch=watch, bf16=True, max_steps=1)
+    finally:
+        hook.remove()
+    assert seen == {"model": {True}, "reward": {False}}
+
+
+@pytest.mark.parametrize(
+    ("change", "goes_on"),
+    [
+        ({"stop_kl": 9.0, "window": 2}, True),
+        ({"every": 2}, False),
+        ({"prompts": 1}, False),
+        ({"rewards": (RewardConfig(use="curation.rewards.rules:LengthReward"),)}, False),
+    ],
+)
+def test_a_run_goes_on_under_other_stop_rules_but_not_with_another_held_out_curve(
+    change: dict[str, Any], goes_on: bool, train: Train
+) -> None:
+    keys: dict[str, Any] = {"every": 1, "prompts": 2, "stop_kl": 8.0}
+    for watched, resumed in ((keys, 0), ({**keys, **change}, int(goes_on))):
+        watch = Watch(WatchConfig(**watched), None, _prompts(9)[6:])
+        assert train(watch=watch, max_steps=1).facts["resumed_from_step"] == resumed
+
+
+def test_sampling_that_the_log_probs_do_not_know_is_told(train: Train) -> None:
+    (note,) = train(top_k=5, min_p=0.1, max_steps=1).facts["health"]
+    assert note.startswith("OFF_POLICY: answers are sampled with top_k and min_p, while")
 
 
 def test_a_watch_on_kl_ends_the_training_with_its_reason(train: Train) -> None:

@@ -270,6 +270,19 @@ def test_another_setting_starts_again_and_the_micro_batch_is_none(train_online: 
     assert train_online(steps=1, clip=0.3).facts["resumed_from_step"] == 0
 
 
+@pytest.mark.parametrize(
+    ("change", "goes_on"), [({"stop_kl": 9.0, "window": 2}, True), ({"prompts": 1}, False)]
+)
+def test_a_run_goes_on_under_other_stop_rules_but_not_with_another_held_out_curve(
+    change: dict[str, Any], goes_on: bool, train_online: Train
+) -> None:
+    keys: dict[str, Any] = {"every": 1, "prompts": 2, "stop_kl": 1e-9}
+    first = train_online(watch=Watch(WatchConfig(**keys), None, PROMPTS))
+    assert first.facts["stopped"] is not None
+    again = train_online(watch=Watch(WatchConfig(**{**keys, **change}), None, PROMPTS))
+    assert (again.facts["resumed_from_step"] > 0) == goes_on
+
+
 def test_the_adapter_loads_as_the_policy_and_holds_no_value(
     train_online: Train, tiny_model_folder: Path
 ) -> None:

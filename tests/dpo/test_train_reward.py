@@ -315,7 +315,7 @@ def test_confidence_and_margin_enter_the_loss_only_where_they_are_asked_for(
     assert wide.steps[0].rewards_margin == pytest.approx(margin, abs=1e-6)
 
 
-def test_a_pair_over_the_length_is_left_out_and_counted(
+def test_a_pair_over_the_length_is_left_out_and_named(
     train: Any, tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     pairs = [preference(number) for number in range(8)]
@@ -330,6 +330,10 @@ def test_a_pair_over_the_length_is_left_out_and_counted(
     result = train(tmp_path / "data", max_length=limit)
     assert result.facts["too_long_pairs"] == 8 - kept > 0
     assert result.facts["pairs"] == kept
+    over = [row.pair_id for row, length in zip(rows, lengths, strict=True) if length > limit]
+    assert [row.row_id for row in result.quarantined] == over
+    assert {row.code for row in result.quarantined} == {"TOO_LONG"}
+    assert f"beyond the limit of {limit}" in result.quarantined[0].message
     assert any(
         note.startswith(f"TOO_LONG: {8 - kept} of 8 pairs") for note in result.facts["health"]
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -119,6 +120,36 @@ def test_a_shared_trunk_learns_from_the_value_and_a_separate_one_leaves_the_poli
         body = (policy if trunk is None else trunk).model.layers[0].self_attn.q_proj.weight
         assert body.grad is not None
         assert (policy.model.embed_tokens.weight.grad is None) == (trunk is not None)
+
+
+def _with_lora(model: Any) -> Any:
+    adapted = get_peft_model(model, LoraConfig(target_modules="all-linear"))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    return adapted
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_separate_trunks_values_are_of_its_last_hidden_state_and_its_head_does_not_run(
+    adapted: bool, policy: Any
+) -> None:
+    torch.manual_seed(1)
+    trunk: Any = type(policy)(policy.config).eval()
+    trunk = _with_lora(trunk).eval() if adapted else trunk
+    model = _trained(policy, trunk)
+    expected = []
+    for row in ROWS:
+        ids = torch.tensor([[*row.prompt_ids, *row.completion_ids]])
+        states = trunk(ids, output_hidden_states=True).hidden_states[-1][0]
+        expected.append(model.head(states[len(row.prompt_ids) - 1 : -1]).squeeze(-1))
+    heads: list[Any] = []
+    trunk.get_output_embeddings().register_forward_hook(lambda *call: heads.append(call))
+    found = model(padded(ROWS, CPU)).values
+    for at, values in enumerate(expected):
+        torch.testing.assert_close(found[at, : len(values)], values, atol=1e-5, rtol=0)
+    assert heads == []
 
 
 def test_dropout_stays_off() -> None:

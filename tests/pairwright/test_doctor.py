@@ -48,6 +48,25 @@ def test_doctor_says_what_is_missing(inputs: Path, tmp_path: Path, pairwright) -
     assert told.err == "pairwright: not ready: model\n"
 
 
+def test_doctor_names_data_that_is_not_there_or_empty(
+    inputs: Path, tmp_path: Path, pairwright
+) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    data = f"sft: {{data: [{{path: {tmp_path / 'no.jsonl'}}}]}}\n"
+    held_out = f"prompts: {{path: {tmp_path / 'empty.jsonl'}}}, n: 2, "
+    text = (inputs / "run.yaml").read_text().replace("evaluate: {n: 2, ", f"evaluate: {{{held_out}")
+    (tmp_path / "run.yaml").write_text(text + data)
+
+    told = pairwright("doctor", tmp_path / "run.yaml", "--json")
+
+    findings = {item["name"]: item for item in json.loads(told.out)}
+    assert findings["prompts"]["state"] == "ok"
+    assert "has no rows" in findings["held-out prompts"]["detail"]
+    assert "does not exist" in findings["conversations"]["detail"]
+    assert told.code == 1
+    assert "not ready: held-out prompts, conversations" in told.err
+
+
 def test_doctor_sees_a_run_folder_that_is_a_file(inputs: Path, tmp_path: Path, pairwright) -> None:
     config, file = tmp_path / "run.yaml", tmp_path / "file"
     file.write_text("")

@@ -137,6 +137,7 @@ def test_a_rollouts_reward_is_what_the_reward_says_of_its_text(folder: Path) -> 
         ("ppo", "evaluate.n=1", "evaluate"),
         ("grpo", "grpo.trainer.beta=0.1", "grpo"),
         ("grpo", "grpo.abstain=abstain", "grpo"),
+        ("grpo", "grpo.watch.stop_kl=9", "grpo"),
         ("grpo", "seed=3", "grpo"),
     ],
 )
@@ -171,6 +172,19 @@ def test_the_users_own_reward_counts_by_its_content_in_training_too(
         assert made.code == 0, made.err
         steps = list(RunFolder(grpo_copy).stage("grpo").read(OnlineStep))
         assert [step.reward for step in steps] == [value, value]
+
+
+def test_a_training_goes_on_under_other_stop_rules(
+    folder: Path, grpo_copy: Path, pairwright: Command
+) -> None:
+    before = list(RunFolder(grpo_copy).stage("grpo").read(OnlineStep))
+
+    made = pairwright("grpo", folder / "grpo.yaml", "--run", grpo_copy, "grpo.watch.stop_kl=9")
+
+    assert made.code == 0, made.err
+    stage = RunFolder(grpo_copy).stage("grpo")
+    assert stage.completed().facts["resumed_from_step"] == len(before) == 6
+    assert list(stage.read(OnlineStep)) == before
 
 
 def test_a_lost_reward_model_is_found_missing_and_made_again_from_its_checkpoint(
@@ -306,7 +320,11 @@ JUDGE = (
             "reward 'ExactAnswer' abstains on all 24 prompts",
         ),
         (
-            ["run", "grpo.yaml", "evaluate.rewards=[{use: 'curation.rewards.answers:ExactAnswer'}]"],
+            [
+                "run",
+                "grpo.yaml",
+                "evaluate.rewards=[{use: 'curation.rewards.answers:ExactAnswer'}]",
+            ],
             "evaluate: reward 'ExactAnswer' abstains on all 9 prompts",
         ),
         (
@@ -371,3 +389,29 @@ def test_the_sft_model_is_the_configs_own_without_fine_tuning(folder: Path) -> N
     assert plan.model == config.model
     assert plan.policy_stage == "grpo"
     assert plan.stages == GRPO_ROAD
+
+
+def test_what_one_reward_of_several_left_unjudged_is_counted(
+    folder: Path, tmp_path: Path, pairwright: Command
+) -> None:
+    (folder / "sometimes.py").write_text(
+        "def even(prompts, completions):\n"
+        "    return [1.0 if len(one.text) % 2 == 0 else None for one in completions]\n"
+    )
+    length = '{use: "curation.rewards.rules:LengthReward", args: {unit: characters, target: 30}}'
+    ran = pairwright(
+        "run",
+        folder / "grpo.yaml",
+        f'grpo.rewards=[{length}, {{use: "sometimes:even"}}]',
+        "grpo.trainer.max_steps=2",
+        "--run",
+        tmp_path / "run",
+    )
+
+    assert ran.code == 0, ran.err
+    stage = RunFolder(tmp_path / "run").stage("grpo")
+    odd = sum(len(one.text) % 2 for one in OnlineLog(stage.folder).read_rollouts())
+    assert odd > 0
+    assert stage.completed().facts["abstained_by"] == {"even": odd}
+    assert stage.completed().counts["abstained"] == 0
+    assert "Not judged by even" in (tmp_path / "run" / "report.html").read_text()

@@ -509,7 +509,7 @@ IN_TRAINING = [
     Mutation(
         "a batch holds rejected before chosen",
         "dpo",
-        "dpo.trl_adapters:PairCollator.__call__",
+        "dpo.trl_adapters.pairs:PairCollator.__call__",
         lambda original: (
             lambda self, rows: original(
                 self,
@@ -523,41 +523,45 @@ IN_TRAINING = [
     Mutation(
         "the loss has the other sign",
         "dpo",
-        "dpo.trl_adapters:confident_dpo_loss",
-        lambda original: lambda margins, *others: original(-margins, *others),
+        "dpo.trl_adapters.pairs:confident_loss",
+        lambda original: lambda *args: -original(*args),
     ),
     Mutation(
         "the loss takes p_chosen for that of rejected",
         "dpo",
-        "dpo.trl_adapters:confident_dpo_loss",
+        "dpo.trl_adapters.pairs:confident_loss",
         lambda original: (
-            lambda margins, beta, p_chosen, weight: original(margins, beta, 1 - p_chosen, weight)
+            lambda name, pairs, settings, p_chosen, weight: original(
+                name, pairs, settings, 1 - p_chosen, weight
+            )
         ),
     ),
     Mutation(
         "the margin is that of rejected over chosen",
         "dpo",
-        "dpo.trl_adapters:log_ratio_margin",
-        lambda original: (
-            lambda chosen, rejected, ref_chosen, ref_rejected: original(
-                rejected, chosen, ref_rejected, ref_chosen
-            )
-        ),
+        "dpo.trl_adapters.pairs:LogRatios",
+        lambda original: lambda *args: original(*args).swap(),
     ),
     Mutation(
         "the reference of chosen is taken for that of rejected",
         "dpo",
-        "dpo.trl_adapters:log_ratio_margin",
+        "dpo.trl_adapters.pairs:PairTrainer._confident_loss",
         lambda original: (
-            lambda chosen, rejected, ref_chosen, ref_rejected: original(
-                chosen, rejected, ref_rejected, ref_chosen
+            lambda self, model, inputs: original(
+                self,
+                model,
+                {
+                    **inputs,
+                    "ref_chosen_logps": inputs["ref_rejected_logps"],
+                    "ref_rejected_logps": inputs["ref_chosen_logps"],
+                },
             )
         ),
     ),
     Mutation(
         "the log-probs of chosen are taken for those of rejected",
         "dpo",
-        "dpo.trl_adapters:PairTrainer._logps",
+        "dpo.trl_adapters.pairs:PairTrainer._logps",
         lambda original: (
             lambda self, model, inputs: original(self, model, inputs).roll(
                 len(inputs["input_ids"]) // 2

@@ -33,6 +33,7 @@ def test_sampling_is_neutral_unless_written():
         ({"validate": {"max_lenght": 9}}, "validate: unknown key 'max_lenght'; did you mean"),
         ({"generate": {"temperature": -1}}, "generate.temperature"),
         ({"prompts": [{"path": "a", "splits": "x"}]}, "did you mean 'split'?"),
+        ({"model": {"pth": "m"}}, "model: unknown key 'pth'; did you mean 'path'?"),
         ({"prompts": "a.jsonl"}, "prompts: 'a.jsonl' stands alone; expected `path: a.jsonl`"),
         ({"evaluate": {"prompts": None}}, "evaluate.prompts: expected a list"),
         ({"zzzz": 1}, "known keys: aggregate, dpo, evaluate, generate, grpo, label, model, "),

@@ -256,7 +256,7 @@ def test_a_prompt_is_judged_where_a_reward_or_if_asked_each_reward_can() -> None
 
 
 def test_an_error_of_a_reward_says_in_which() -> None:
-    def broken(prompts: Any, completions: Any) -> list[float]:
+    def broken(prompts: Any, completions: Any) -> list[float | None]:
         raise KeyError("missing")
 
     with pytest.raises(KeyError) as caught:
