@@ -91,6 +91,7 @@ class LabellingPage:
         """Method and path of each change that was sent to the server."""
         self.loads = 0
         self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(90_000)  # a machine may be busy with the other tests
         self.page.on("dialog", self._dismiss)
         self.page.on("request", self._note)
 
