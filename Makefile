@@ -8,7 +8,7 @@ setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,embedding,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,embedding,docs,dev]'
 	touch $@
 
 demo: setup

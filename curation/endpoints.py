@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from curation.kept_answers import KeptAnswers
 from curation.loop_thread import LoopThread
-from schemas.configs import EndpointConfig, parse_config
+from schemas.config_files import parse_config
+from schemas.configs import EndpointConfig
 from schemas.records import Record, content_hash
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from schemas.configs import unknown_key
+from schemas.config_files import unknown_key
 from schemas.records import Completion, Message, Prompt, content_hash
 
 CRITERIA = (

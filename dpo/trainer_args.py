@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from schemas.configs import unknown_key
+from schemas.config_files import unknown_key
 
 _ORDER = "pairwright plans the batches, alike for any number of processes"
 RESERVED = {

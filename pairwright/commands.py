@@ -297,7 +297,8 @@ def init(path: Path) -> None:
 
 def doctor(config_file: Path | None, *, as_json: bool) -> None:
     from pairwright.doctor import examine, findings_table
-    from schemas.configs import Config, load_config
+    from schemas.config_files import load_config
+    from schemas.configs import Config
 
     output = Output(as_json=as_json)
     with output.working():

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import yaml
 
 from schemas.arrow import to_jsonl
-from schemas.configs import ModelConfig, ValidateConfig, parse_config
+from schemas.config_files import parse_config
+from schemas.configs import ModelConfig, ValidateConfig
 from schemas.run_folder import file_sha256, write_atomic
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pairwright.planted import Planted
 from pairwright.progress import Silent
 from pairwright.road import make
 from schemas.arrow import to_table
-from schemas.configs import Config, parse_config
+from schemas.config_files import parse_config
+from schemas.configs import Config
 from schemas.records import Candidate, content_hash
 from schemas.run_folder import RunFolder
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from pairwright.settings import online_reward, online_section, policy_stage, trained_here
 from schemas.arrow import first_error
-from schemas.configs import Config, RewardConfig, unknown_key
+from schemas.config_files import unknown_key
+from schemas.configs import Config, RewardConfig
 from schemas.interfaces import RewardFunction
 from schemas.records import Completion, Prompt
 from schemas.resolve import resolve

@@ -17,7 +17,8 @@ from pairwright.plan import ON_PAIRS, TRAINED, Plan
 from pairwright.plugins import check_all, check_trainer
 from pairwright.progress import Progress, Silent
 from pairwright.settings import evaluation_abstain, evaluation_rewards, trained_here
-from schemas.configs import Config, load_config
+from schemas.config_files import load_config
+from schemas.configs import Config
 from schemas.run_folder import Manifest, RunFolder, write_atomic
 
 _MAKERS: dict[str, Callable[[Road], Manifest | None]] = {

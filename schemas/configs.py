@@ -1,14 +1,10 @@
-"""One frozen model a stage, read from one YAML file and checked before any model loads."""
+"""One frozen model a stage, checked before any model loads."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from schemas.arrow import first_error
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 ANNOTATIONS = Path("annotations")
 """Where people's answers are kept unless the config says otherwise: beside `runs/`."""
@@ -414,6 +410,16 @@ class EvaluateConfig(SamplingConfig):
     confidence_level: float = Field(default=0.95, gt=0, lt=1)
 
 
+class RoundsConfig(Section):
+    """The road gone several times, each time from the policy that the round before trained."""
+
+    count: int = Field(default=3, ge=1)
+    """Rounds at most."""
+    until_no_gain: bool = False
+    """End after the first round whose gain over the round before has an interval that includes
+    zero."""
+
+
 class Config(Section):
     """A whole run: what `pairwright run CONFIG` reads."""
 
@@ -435,6 +441,8 @@ class Config(Section):
     grpo: GrpoConfig | None = None
     ppo: PpoConfig | None = None
     evaluate: EvaluateConfig = EvaluateConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    """What `pairwright rounds CONFIG` reads besides; a single run does not."""
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:
@@ -451,111 +459,3 @@ class Config(Section):
         if isinstance(data, Mapping):
             return {key: value for key, value in data.items() if value is not None}
         return data
-
-
-C = TypeVar("C", bound=BaseModel)
-
-
-def load_config(path: Path, overrides: Sequence[str] = (), *, as_: type[C]) -> C:
-    """The config in a YAML file with `key.sub=value` overrides applied.
-
-    Raises:
-        ValueError: the file is missing or broken, a key is unknown, a value does not fit; one
-            sentence that names the key and, for a typo, the nearest key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"config '{path}' does not exist; `pairwright init` writes one") from None
-    except IsADirectoryError:
-        raise ValueError(f"config '{path}' is a folder; expected a YAML file") from None
-    try:
-        data = yaml.load(text, _NoKeyTwice)
-    except yaml.YAMLError as error:
-        raise ValueError(f"config '{path}' is not valid YAML: {_in_one_line(error)}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"config '{path}' holds no keys; expected a mapping such as `seed: 0`")
-    for override in overrides:
-        _apply_override(data, override)
-    return parse_config(data, as_=as_, where=f"config '{path}'")
-
-
-class _NoKeyTwice(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML's own reader would drop the first value unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
-                )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
-    """The data as a config of that class; errors as in `load_config`."""
-    try:
-        return as_.model_validate(data)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        # A misspelt key is also one that is missing.
-        typos = [detail for detail in details if detail["type"] == "extra_forbidden"]
-        detail = (typos or details)[0]
-        keys = [str(part) for part in detail["loc"]]
-        if detail["type"] == "extra_forbidden":
-            message = unknown_key(keys[-1], _keys_at(as_, keys[:-1]))
-            section = ".".join(keys[:-1])
-            raise ValueError(f"{where}: {section + ': ' if section else ''}{message}") from None
-        raise ValueError(f"{where}: {first_error(error)}") from None
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """`unknown key 'betta'; did you mean 'beta'?`, or the known keys where none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key '{key}'; {hint}"
-
-
-def _in_one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{place}{getattr(error, 'problem', None) or error}"
-
-
-def _apply_override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not (key and equals):
-        raise ValueError(f"override '{override}' is not of the form key=value")
-    *parents, last = key.split(".")
-    for parent in parents:
-        below = data.setdefault(parent, {})
-        if isinstance(below, list) or not isinstance(below, dict):
-            raise ValueError(
-                f"override '{override}': '{parent}' is no section that has keys of its own"
-            )
-        data = below
-    try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"override '{override}': {_in_one_line(error)}") from error
-
-
-def _keys_at(section: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys of the section that a pydantic error location leads to."""
-    for step in path:
-        fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        if step in fields:
-            inner = _section_in(fields[step].annotation)
-            section = section if inner is None else inner
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_section_in(arg) for arg in getattr(annotation, "__args__", ()))
-    return next((section for section in found if section is not None), None)

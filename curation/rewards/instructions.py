@@ -24,7 +24,7 @@ from pydantic import ValidationError, validate_call
 from curation.rewards.rules import Rule, is_json
 from curation.rewards.text import sentences, words
 from schemas.arrow import first_error
-from schemas.configs import unknown_key
+from schemas.config_files import unknown_key
 from schemas.records import Completion, Prompt
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from schemas.arrow import first_error
-from schemas.configs import RewardConfig, unknown_key
+from schemas.config_files import unknown_key
+from schemas.configs import RewardConfig
 from schemas.interfaces import RewardFunction
 from schemas.records import Completion, Prompt
 from schemas.resolve import resolve

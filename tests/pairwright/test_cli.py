@@ -14,7 +14,8 @@ from pyarrow import csv
 
 from curation.tiny import build_tiny_model
 from pairwright.cli import main
-from schemas.configs import Config, load_config
+from schemas.config_files import load_config
+from schemas.configs import Config
 from schemas.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from pairwright.init import write_config
-from schemas.configs import AggregateConfig, Config, LabelConfig, load_config
+from schemas.config_files import load_config
+from schemas.configs import AggregateConfig, Config, LabelConfig
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from dpo.rollouts import OnlineLog
 from dpo.summary import EvaluationRecord
 from pairwright.cli import main
 from pairwright.plan import Plan
-from schemas.configs import Config, ModelConfig, load_config
+from schemas.config_files import load_config
+from schemas.configs import Config, ModelConfig
 from schemas.records import Completion, Prompt
 from schemas.run_folder import RunFolder
 from tests.pairwright.conftest import Command

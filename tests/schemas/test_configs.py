@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.configs import Config, load_config, parse_config, unknown_key
+from schemas.config_files import load_config, parse_config, unknown_key
+from schemas.configs import Config
 
 MINIMAL = {"run": "runs/x", "model": {"path": "m"}, "prompts": {"path": "p.jsonl"}}
 
