@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo label test lint check bench clean
+.PHONY: setup demo label notebooks docs docs-serve test lint check bench clean
 
 setup: .venv/installed
 
@@ -19,6 +19,17 @@ label: setup
 	$(BIN)/pairwright label serve recipes/demo/run.yaml label.dataset="Demo by hand" \
 	  label.workspaces='{by-hand: {annotators: [you]}}' label.overlap=1 label.simulated=[]
 
+# The course on the real model, into docs/notebooks; `make notebooks ONLY=05` runs one of them.
+notebooks: setup
+	$(BIN)/python -m notebooks.render $(ONLY)
+
+# The variable hides a notice about the theme's successor.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
@@ -34,4 +45,4 @@ bench: setup
 	$(BIN)/python benchmarks/road_speed.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

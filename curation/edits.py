@@ -1,7 +1,8 @@
 """Declared edits of a model's own answers: an edit is called with (prompt, text).
 
-It returns the edited text, or None where it has nothing to say. The result is a candidate of its
-own whose origin names the edit and the candidate it was made from.
+It returns the edited text, which is better than the answer; or `Worse` of a text that is not as
+good; or None where it has nothing to say. The result is a candidate of its own whose origin names
+the edit and the candidate it was made from.
 """
 
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
+from typing import NamedTuple
 
 from schemas.records import Candidate, Completion, Origin, PairProposal, Prompt
 
@@ -51,13 +53,31 @@ class ReplaceName(ReplaceNames):
         super().__init__(dict.fromkeys(spellings, new), ignore_case)
 
 
-def edited(
-    prompt: Prompt, candidate: Candidate, edit: Callable[[Prompt, str], str | None], name: str
-) -> Candidate | None:
-    """The candidate with its last message's text edited; None where the edit changes nothing."""
+class Worse(NamedTuple):
+    """What an edit returns where the model's own answer is better than the edit's text."""
+
+    text: str
+
+
+Edit = Callable[[Prompt, str], str | Worse | None]
+
+
+class EditedPair(NamedTuple):
+    """An answer and its edit, as the edit ranks the two; one of them is the parent of the other."""
+
+    chosen: Candidate
+    rejected: Candidate
+
+
+def edited(prompt: Prompt, candidate: Candidate, edit: Edit, name: str) -> EditedPair | None:
+    """The candidate and its edit, the better one chosen; None where the edit changes nothing."""
     content = candidate.completion.messages[-1].content
-    text = None if content is None else edit(prompt, content)
-    return None if text is None or text == content else _with_text(candidate, text, name)
+    said = None if content is None else edit(prompt, content)
+    text = said.text if isinstance(said, Worse) else said
+    if text is None or text == content:
+        return None
+    made = _with_text(candidate, text, name)
+    return EditedPair(candidate, made) if isinstance(said, Worse) else EditedPair(made, candidate)
 
 
 def augment(

@@ -13,13 +13,13 @@ Every prompt that gives no pair says why, and so does every candidate that is in
 - SAME_TEXT: another candidate with the same text stands for this one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
-from curation.edits import edited
+from curation.edits import Edit, edited
 from schemas.interfaces import IndexPair, PairStrategy
 from schemas.records import Candidate, PairProposal, Prompt, Ranking, Record
 
@@ -199,25 +199,29 @@ def propose_pairs(
 
 def propose_edits(
     items: Iterable[tuple[Prompt, Sequence[Candidate]]],
-    edit: Callable[[Prompt, str], str | None],
+    edit: Edit,
     name: str,
 ) -> Iterator[PromptPairs]:
-    """Each candidate as rejected, its edit as chosen; what the edit leaves alone is not paired.
+    """Each candidate as rejected and its edit as chosen, or the other way round where the edit says
+    that its text is `Worse`; what the edit leaves alone is not paired.
 
-    The chosen candidate names the edit in its origin and the rejected one as its parent. Nobody
-    judged these pairs: they have neither probability nor margin.
+    The edited side names the edit in its origin and the candidate as its parent. Nobody judged
+    these pairs: they have neither probability nor margin.
     """
     for prompt, candidates in items:
         distinct, unused = _distinct(prompt, candidates)
         proposals = []
         for candidate in distinct.values():
-            chosen = edited(prompt, candidate, edit, name)
-            if chosen is None:
+            pair = edited(prompt, candidate, edit, name)
+            if pair is None:
                 unused[candidate.id] = "EDIT_UNCHANGED"
                 continue
             proposals.append(
                 PairProposal(
-                    prompt=prompt, chosen=chosen, rejected=candidate, strategy=f"edit:{name}"
+                    prompt=prompt,
+                    chosen=pair.chosen,
+                    rejected=pair.rejected,
+                    strategy=f"edit:{name}",
                 )
             )
         reason = None

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from curation.formats.files import open_rows
 from curation.formats.json_values import RowError, as_json
-from curation.formats.prompt_rows import prompt_row
+from curation.formats.prompt_rows import prompt_row, row_tags
 from schemas.configs import PromptSource
 from schemas.records import Json, Prompt, Record, canonical_json, normalise
 
@@ -86,9 +85,23 @@ def load_prompts(sources: Sequence[PromptSource]) -> LoadedPrompts:
 
 
 def _rows(source: PromptSource) -> Iterator[tuple[str, dict[str, Any] | RowError]]:
+    """The rows that the source takes. A row that cannot be read has no tags and is taken too."""
     unit, rows = open_rows(source.path, split=source.split)
-    for number, row in islice(rows, source.limit):
+    wanted, unused = set(source.only_tags), set(source.tag_columns)
+    taken = 0
+    for number, row in rows:
+        if not isinstance(row, RowError):
+            unused -= row.keys()
+            if wanted and wanted.isdisjoint(row_tags(row, source)):
+                continue
         yield f"{unit} {number}", row
+        taken += 1
+        if taken == source.limit:
+            break
+    if unused and (taken or wanted):
+        raise ValueError(
+            f"prompts '{source.path}': no row has a column '{min(unused)}', which tag_columns names"
+        )
 
 
 def _label(source: PromptSource) -> str:
@@ -139,7 +152,8 @@ def _quarantined(label: str, row_id: str, row: Any, error: RowError) -> Quaranti
 
 def _refuse_useless(source: PromptSource, read: int, quarantined: Sequence[QuarantinedRow]) -> None:
     if not read:
-        raise ValueError(f"prompts '{source.path}' has no rows")
+        wanted = f" with a tag {' or '.join(source.only_tags)}" if source.only_tags else ""
+        raise ValueError(f"prompts '{source.path}' has no rows{wanted}")
     if len(quarantined) == read and all(row.code == "MISSING_COLUMN" for row in quarantined):
         raise ValueError(
             f"prompts '{source.path}': no row has a prompt: {quarantined[0].message}; name the "

@@ -35,12 +35,16 @@ def evaluate(
     *,
     seed: int,
     train_prompts: Iterable[Prompt] | None = None,
+    origin: "Policy | None" = None,
+    base_answers: "Answers | None" = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """What base and policy answer to the prompts, and how the answers compare.
 
-    `base` may hold the policy's own model object if that carries an adapter: the base is then the
-    model with its adapter off. `train_prompts` are looked for among the held-out ones.
+    `base` and `origin` may hold the policy's own model object if that carries an adapter: they are
+    then the model with its adapter off. `train_prompts` are looked for among the held-out ones. To
+    `origin` the policy's KL is measured too. `base_answers` are what the base is known to answer
+    to these prompts with these settings and this seed; by default it is asked.
 
     Raises:
         ValueError: there is no prompt, or a model cannot answer one.
@@ -54,14 +58,27 @@ def evaluate(
     distinct = list({prompt.id: prompt for prompt in prompts}.values())
     if not distinct:
         raise ValueError("there is no held-out prompt to evaluate on; give evaluate.prompts")
-    answered = _counter(progress, 2 * len(distinct))
-    with base_weights(policy, base):
-        base_answers = sample(before, distinct, n=config.n, answered=answered)
+    answered = _counter(progress, (2 if base_answers is None else 1) * len(distinct))
+    if base_answers is None:
+        with base_weights(policy, base):
+            base_answers = sample(before, distinct, n=config.n, answered=answered)
     policy_answers = sample(after, distinct, n=config.n, answered=answered)
     no_kl = not_comparable(policy, base)
     kl = {} if no_kl else _kl(policy, base, distinct, policy_answers)
-    records = compare(distinct, base_answers, policy_answers, reward, kl)
-    summary = summarise(records, config, seed=seed, train_prompts=train_prompts, no_kl=no_kl)
+    no_kl_to_origin, kl_to_origin = None, {}
+    if origin is not None:
+        no_kl_to_origin = not_comparable(policy, origin)
+        kl_to_origin = {} if no_kl_to_origin else _kl(policy, origin, distinct, policy_answers)
+    records = compare(distinct, base_answers, policy_answers, reward, kl, kl_to_origin)
+    summary = summarise(
+        records,
+        config,
+        seed=seed,
+        train_prompts=train_prompts,
+        no_kl=no_kl,
+        has_origin=origin is not None,
+        no_kl_to_origin=no_kl_to_origin,
+    )
     return Evaluation(records, summary)
 
 
@@ -100,10 +117,11 @@ def compare(
     policy_answers: Answers,
     reward: "WeightedSum",
     kl: Mapping[str, float | None],
+    kl_to_origin: Mapping[str, float | None] = {},
 ) -> list[EvaluationRecord]:
-    """One record a prompt, in the order of the prompts; `kl` goes by candidate id."""
-    base = _scored(prompts, base_answers, reward, {})
-    policy = _scored(prompts, policy_answers, reward, kl)
+    """One record a prompt, in the order of the prompts; KL goes by candidate id."""
+    base = _scored(prompts, base_answers, reward, {}, {})
+    policy = _scored(prompts, policy_answers, reward, kl, kl_to_origin)
     return [
         EvaluationRecord(prompt=prompt, base=base[prompt.id], policy=policy[prompt.id])
         for prompt in prompts
@@ -115,6 +133,7 @@ def _scored(
     answers: Answers,
     reward: "WeightedSum",
     kl: Mapping[str, float | None],
+    kl_to_origin: Mapping[str, float | None],
 ) -> dict[str, tuple[Sample, ...]]:
     flat = [(prompt, candidate) for prompt in prompts for candidate in answers[prompt.id]]
     components = reward.components(
@@ -130,6 +149,7 @@ def _scored(
                 components={name: scores[row] for name, scores in components.items()},
                 tokens=len(_token_ids(candidate)),
                 kl=kl.get(candidate.id),
+                kl_to_origin=kl_to_origin.get(candidate.id),
             )
         )
     return {prompt_id: tuple(samples) for prompt_id, samples in scored.items()}

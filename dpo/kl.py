@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     from curation.models import Policy
 
-ESTIMATOR = (
-    "KL(policy || base) in nats, exact over the vocabulary at each token of the policy's own "
-    "answers, averaged over tokens; both models at temperature 1"
-)
 _LOGITS_A_BATCH = 2**26
 """Logits that one forward pass holds: 256 MB in float32."""
+
+
+def estimator(other: str) -> str:
+    """What is measured, in words."""
+    return (
+        f"KL(policy || {other}) in nats, exact over the vocabulary at each token of the policy's "
+        "own answers, averaged over tokens; both models at temperature 1"
+    )
 
 
 class _Row(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from curation.validation.split import leaks
-from dpo.kl import ESTIMATOR
+from dpo.kl import estimator
 from dpo.statistics import (
     Estimate,
     Resampling,
@@ -36,6 +36,8 @@ class Sample(Record):
     """Length, the end-of-sequence token included."""
     kl: float | None = None
     """Mean KL to the base over this answer's tokens, in nats; only on the policy's side."""
+    kl_to_origin: float | None = None
+    """The same to a third model, where one is given."""
 
 
 class EvaluationRecord(Record):
@@ -46,9 +48,19 @@ class EvaluationRecord(Record):
     policy: tuple[Sample, ...]
 
     @property
+    def reward_before(self) -> float | None:
+        """Mean reward of the base; None where none of its answers has a score."""
+        return _mean(self.base, _reward)
+
+    @property
+    def reward_after(self) -> float | None:
+        """Mean reward of the policy; None where none of its answers has a score."""
+        return _mean(self.policy, _reward)
+
+    @property
     def gain(self) -> float | None:
         """Mean reward of the policy less that of the base; None where a side has no score."""
-        before, after = _mean(self.base, _reward), _mean(self.policy, _reward)
+        before, after = self.reward_before, self.reward_after
         return None if before is None or after is None else after - before
 
     @property
@@ -72,13 +84,6 @@ class Change(Record):
     before: float | None
     after: float | None
     change: Estimate
-
-
-class KindGain(Record):
-    kind: str
-    before: float | None
-    after: float | None
-    gain: Estimate
 
 
 class WinRate(Estimate):
@@ -108,6 +113,20 @@ class Divergence(Estimate):
     per_answer: float | None
     """Summed over an answer instead of averaged over tokens."""
     estimator: str
+
+
+class KindGain(Record):
+    """One kind of prompt. Evaluations kept from before hold no tokens and no KL."""
+
+    kind: str
+    before: float | None
+    after: float | None
+    gain: Estimate
+    tokens_before: float | None = None
+    """Mean length of an answer."""
+    tokens_after: float | None = None
+    kl_per_token: Estimate | None = None
+    """To the base, in nats."""
 
 
 class Leaks(Record):
@@ -143,6 +162,8 @@ class EvaluationSummary(Record):
     truncated: Change
     """Share of answers cut off at the token limit."""
     kl_per_token: Divergence
+    kl_to_origin: Divergence | None = None
+    """To a third model; None where none is given."""
     leaks: Leaks | None
     """None: it is not known what training saw."""
 
@@ -154,8 +175,13 @@ def summarise(
     seed: int,
     train_prompts: Iterable[Prompt] | None = None,
     no_kl: str | None = None,
+    has_origin: bool = False,
+    no_kl_to_origin: str | None = None,
 ) -> EvaluationSummary:
-    """The summary of an evaluation; `no_kl` says why its records carry no KL."""
+    """The summary of an evaluation; `no_kl` says why its records carry no KL.
+
+    `has_origin`: a third model was given, to which KL is measured too.
+    """
     how = Resampling(config.confidence_level, config.resamples, seed)
     scored = [record for record in records if record.gain is not None]
     reward = _change(scored, _reward, how)
@@ -177,7 +203,12 @@ def summarise(
         length=_change(records, _tokens, how),
         length_control=_length_control(scored, reward.change, how),
         truncated=_change(records, _truncated, how),
-        kl_per_token=_divergence(records, no_kl, how),
+        kl_per_token=_divergence(records, _kl, estimator("base"), no_kl, how),
+        kl_to_origin=(
+            _divergence(records, _kl_to_origin, estimator("origin"), no_kl_to_origin, how)
+            if has_origin
+            else None
+        ),
         leaks=None if train_prompts is None else _leaks(records, train_prompts),
     )
 
@@ -188,6 +219,14 @@ def _reward(sample: Sample) -> float | None:
 
 def _tokens(sample: Sample) -> float:
     return sample.tokens
+
+
+def _kl(sample: Sample) -> float | None:
+    return sample.kl
+
+
+def _kl_to_origin(sample: Sample) -> float | None:
+    return sample.kl_to_origin
 
 
 def _component(name: str) -> Callable[[Sample], float | None]:
@@ -253,13 +292,23 @@ def _components(records: Sequence[EvaluationRecord], how: Resampling) -> dict[st
 
 def _by_kind(scored: Sequence[EvaluationRecord], how: Resampling) -> tuple[KindGain, ...]:
     kinds = sorted({kind for record in scored for kind in record.kinds})
-    changes = (
-        (kind, _change([record for record in scored if kind in record.kinds], _reward, how))
+    return tuple(
+        _kind_gain(kind, [record for record in scored if kind in record.kinds], how)
         for kind in kinds
     )
-    return tuple(
-        KindGain(kind=kind, before=change.before, after=change.after, gain=change.change)
-        for kind, change in changes
+
+
+def _kind_gain(kind: str, records: Sequence[EvaluationRecord], how: Resampling) -> KindGain:
+    reward, tokens = _change(records, _reward, how), _paired(records, _tokens)
+    kl = _divergence(records, _kl, estimator("base"), None, how)
+    return KindGain(
+        kind=kind,
+        before=reward.before,
+        after=reward.after,
+        gain=reward.change,
+        tokens_before=sum(tokens.before) / len(records),
+        tokens_after=sum(tokens.after) / len(records),
+        kl_per_token=Estimate(**kl.model_dump(include=set(Estimate.model_fields))),
     )
 
 
@@ -328,15 +377,19 @@ def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, float |
 
 
 def _divergence(
-    records: Sequence[EvaluationRecord], no_kl: str | None, how: Resampling
+    records: Sequence[EvaluationRecord],
+    value: Callable[[Sample], float | None],
+    measure: str,
+    no_kl: str | None,
+    how: Resampling,
 ) -> Divergence:
     sums, tokens, answers = [], [], 0
     for record in records:
-        measured = [sample for sample in record.policy if sample.kl is not None]
+        measured = [sample for sample in record.policy if value(sample) is not None]
         if measured:
             counts = [sample.candidate.count for sample in measured]
             weights = [n * sample.tokens for n, sample in zip(counts, measured, strict=True)]
-            sums.append(sum(w * (s.kl or 0.0) for w, s in zip(weights, measured, strict=True)))
+            sums.append(sum(w * (value(s) or 0.0) for w, s in zip(weights, measured, strict=True)))
             tokens.append(float(sum(weights)))
             answers += sum(counts)
     per_token = ratio_interval(sums, tokens, how)
@@ -345,7 +398,7 @@ def _divergence(
     return Divergence(
         **per_token.model_dump(),
         per_answer=sum(sums) / answers if answers else None,
-        estimator=ESTIMATOR,
+        estimator=measure,
     )
 
 

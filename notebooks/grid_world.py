@@ -16,7 +16,6 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
 from dpo.losses import clipped_policy_loss, clipped_value_loss, entropy, gae, masked_mean, whiten
 
@@ -117,10 +116,11 @@ class Episodes(NamedTuple):
 def play(policy: nn.Module, grid: Grid, starts: Tensor, moves: int) -> Episodes:
     """Episodes from the starts, (B, 2), of at most so many moves."""
     here, seen = starts, []
+    logps = policy(grid.features(grid.cells)).log_softmax(-1)
     for _ in range(moves):
-        choice = Categorical(logits=policy(grid.features(here)))
-        action = choice.sample()
-        seen.append((here, action, choice.log_prob(action), (~grid.at_goal(here)).float()))
+        at = grid.places(here)
+        action = logps[at].exp().multinomial(1).squeeze(1)
+        seen.append((here, action, logps[at, action], (~grid.at_goal(here)).float()))
         here = grid.move(here, action).where(~grid.at_goal(here)[:, None], here)
     cells, actions, logps, mask = (torch.stack(steps, dim=1) for steps in zip(*seen, strict=True))
     return Episodes(cells, actions, logps, -mask, mask)
@@ -151,28 +151,29 @@ def ppo(
     """Policy and value network as they learn together by PPO: the state after each update.
 
     A large `clip` is no clip. entropy_coef: weight of the bonus on entropy, which fades out.
+    The networks answer once for each of the few cells, not for each of the many moves.
     """
     torch.manual_seed(seed)
     policy, value = network(4), network(1)
     optimiser = torch.optim.Adam([*policy.parameters(), *value.parameters()], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, total_iters=updates)
-    cells = grid.cells
+    cells, seen = grid.cells, grid.features(grid.cells)
     for update in range(updates):
         starts = cells[torch.randint(len(cells), (episodes,))]
         run = play(policy, grid, starts, moves)
-        seen = grid.features(run.cells)
-        with torch.no_grad():
-            old_values = value(seen).squeeze(-1)
+        at = grid.places(run.cells.flatten(0, 1)).view_as(run.actions)
+        old_values = values_of(value, grid)[at]
         advantages, returns = gae(run.rewards, old_values, run.mask, gamma=1.0, lam=0.95)
         advantages = whiten(advantages, run.mask)
         for _ in range(epochs):
-            logits, values = policy(seen), value(seen).squeeze(-1)
-            logps = Categorical(logits=logits).log_prob(run.actions)
+            logits, values = policy(seen), value(seen).squeeze(-1)[at]
+            logps = logits.log_softmax(-1)[at, run.actions]
             policy_loss = clipped_policy_loss(logps, run.logps, advantages, run.mask, clip).loss
             value_loss = clipped_value_loss(values, old_values, returns, run.mask, None)
-            bonus = entropy_coef * (1 - update / updates) * entropy(logits)
+            bonus = entropy_coef * (1 - update / updates) * entropy(logits)[at]
             optimiser.zero_grad()
-            masked_mean(policy_loss + 0.5 * value_loss - bonus, run.mask).backward()
+            loss = masked_mean(policy_loss + 0.5 * value_loss - bonus, run.mask)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         schedule.step()
         yield Learned(update + 1, policy, value, run.mask.sum(1).mean().item())
@@ -188,9 +189,8 @@ def fit_values(grid: Grid, returns: Tensor, *, seed: int, updates: int) -> Itera
     for _ in range(updates):
         values = value(seen).squeeze(-1)
         optimiser.zero_grad()
-        masked_mean(
-            clipped_value_loss(values, values, returns, everywhere, None), everywhere
-        ).backward()
+        squares = clipped_value_loss(values, values, returns, everywhere, None)
+        masked_mean(squares, everywhere).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         yield value
@@ -199,13 +199,15 @@ def fit_values(grid: Grid, returns: Tensor, *, seed: int, updates: int) -> Itera
 @torch.no_grad()
 def values_of(value: nn.Module, grid: Grid) -> Tensor:
     """The network's value of every cell, (S,)."""
-    return value(grid.features(grid.cells)).squeeze(-1)
+    values: Tensor = value(grid.features(grid.cells)).squeeze(-1)
+    return values
 
 
 @torch.no_grad()
 def best_moves(policy: nn.Module, grid: Grid) -> Tensor:
     """The policy's likeliest move in every cell, (S,)."""
-    return policy(grid.features(grid.cells)).argmax(-1)
+    moves: Tensor = policy(grid.features(grid.cells)).argmax(-1)
+    return moves
 
 
 def moves_to_goal(grid: Grid, actions: Tensor) -> Tensor:

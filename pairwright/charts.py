@@ -64,7 +64,7 @@ def dot_plot(dots: Sequence[Dot], label: str) -> str:
     def draw(axes: "Axes") -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
         for row, dot in enumerate(dots):
-            colour = _verdict_colour(dot)
+            colour = verdict_colour(dot)
             if dot.low is not None and dot.high is not None:
                 axes.plot([dot.low, dot.high], [row, row], color=colour, linewidth=1.8)
             size = 7 if row == 0 else 5
@@ -216,7 +216,7 @@ def histogram(values: Sequence[float], mark: float, label: str) -> str:
     return svg(draw, 2.2)
 
 
-def _verdict_colour(dot: Dot) -> str:
+def verdict_colour(dot: Dot) -> str:
     if dot.low is not None and dot.low > 0:
         return POLICY
     if dot.high is not None and dot.high < 0:

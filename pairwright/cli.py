@@ -71,6 +71,27 @@ def run(
 
 
 @app.command()
+def rounds(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_path: RunOption = None,
+    limit: Limit = None,
+    chat_template: ChatTemplate = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Repeat the road from the newest policy, `rounds.count` times or until a round gains nothing.
+
+    Each round is a run of its own in the folder; the same command goes on where it was stopped.
+    """
+    from pairwright import rounds_commands
+
+    overrides = with_template(overrides, chat_template)
+    rounds_commands.run_rounds(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def sft(
     config: ConfigFile,
     overrides: Overrides = None,

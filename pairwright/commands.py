@@ -194,7 +194,7 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
     if annotator is None and prompt is None:
         raise ValueError("nothing to forget; expected --annotator NAME or --prompt ID")
     with output.working():
-        plan = stored_plan(RunFolder.existing(run))
+        plan = stored_plan(_existing(run))
         done = (
             forget_for_good(plan, "prompt", prompt)
             if annotator is None and prompt is not None
@@ -225,6 +225,13 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
 
 
 def show(target: Path, *, as_json: bool) -> None:
+    from pairwright.rounds import holds_rounds
+
+    if not is_config(target) and holds_rounds(target):
+        from pairwright.rounds_commands import show_rounds
+
+        show_rounds(target, as_json=as_json)
+        return
     output = Output(as_json=as_json)
     with output.working():
         plan = _plan_of(target)
@@ -236,7 +243,13 @@ def show(target: Path, *, as_json: bool) -> None:
 
 def report(run: Path, *, as_json: bool) -> None:
     from pairwright.report import write_report
+    from pairwright.rounds import holds_rounds
 
+    if holds_rounds(run):
+        from pairwright.rounds_commands import report_rounds
+
+        report_rounds(run, as_json=as_json)
+        return
     output = Output(as_json=as_json)
     with output.working():
         written = write_report(RunFolder.existing(run), run)
@@ -251,7 +264,7 @@ def trace(run: Path, wanted: str, *, as_json: bool) -> None:
     from pairwright.trace_rollouts import online_stage, prompt_history_view, trace_prompt
     from pairwright.trace_view import history_view
 
-    folder = RunFolder.existing(run)
+    folder = _existing(run)
     has_pairs = bool(folder.stage("pair").files())
     if wanted.startswith("p-") or (online_stage(folder) is not None and not has_pairs):
         asked = trace_prompt(folder, wanted)
@@ -337,11 +350,27 @@ def _show_masked_rows(plan: Plan, progress: Progress) -> None:
         progress.console.print(render_masked_rows(rows), soft_wrap=True)
 
 
+def _existing(run: Path) -> RunFolder:
+    """The run in the folder.
+
+    Raises:
+        ValueError: there is none, or the folder holds rounds.
+    """
+    from pairwright.rounds import holds_rounds
+
+    if holds_rounds(run):
+        raise ValueError(
+            f"'{run}' holds rounds, each a run of its own; name one of them, such as "
+            f"'{run / 'round-1'}'"
+        )
+    return RunFolder.existing(run)
+
+
 def _plan_of(target: Path, overrides: Sequence[str] = ()) -> Plan:
     """What a config file, or the config that a run keeps, asks of the run."""
     if is_config(target):
         return open_plan(target, overrides, run=None, limit=None)
-    return stored_plan(RunFolder.existing(target), overrides)
+    return stored_plan(_existing(target), overrides)
 
 
 def _print_steps(output: Output, plan: Plan, stages: Sequence[str]) -> None:

@@ -150,6 +150,11 @@ evaluate:                  # before and after, decoded alike, on the held-out pr
   n: 2
   temperature: 0.7
   max_new_tokens: 256
+
+# rounds:                    # for `pairwright rounds`: the road again, from the newest policy;
+#                            # needs evaluate.prompts
+#   count: 3                   # rounds at most
+#   until_no_gain: false       # end after the first round whose gain is not clearly above zero
 """
 
 

@@ -199,6 +199,8 @@ class Plan:
                 inputs = self._sft_model | self._reward_inputs(stage) | self._files(stage)
                 if config.evaluate.policy:
                     inputs["policy"] = self._weights_at(config.evaluate.policy)
+                if config.evaluate.origin is not None:
+                    inputs["origin"] = _model_digests(config.evaluate.origin)["weights"]
                 return inputs
         return {}
 

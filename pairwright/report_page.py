@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpo.summary import EvaluationRecord
 from pairwright.findings import Findings
@@ -13,6 +13,9 @@ from pairwright.online_view import online_facts
 from pairwright.report_charts import draw_charts
 from pairwright.written import compact_json, literal, number, share, signed
 from schemas.records import Message
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEMPLATE = "report_template.html.jinja"
 FEW_GOLD = 20
@@ -28,22 +31,27 @@ class Shown(NamedTuple):
     records: list[EvaluationRecord]
 
 
-def render(found: Findings) -> str:
-    """The page about these findings, which may be of an unfinished run."""
+def environment() -> "Environment":
+    """Where pages are rendered: templates beside this file, with numbers as readers see them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    pages.filters.update(
         signed=signed, number=number, share=share, literal=literal, json=compact_json
     )
-    environment.filters["sentence"] = _sentence
-    template = environment.get_template(_TEMPLATE)
+    pages.filters["sentence"] = _sentence
+    return pages
+
+
+def render(found: Findings) -> str:
+    """The page about these findings, which may be of an unfinished run."""
+    template = environment().get_template(_TEMPLATE)
     page: str = template.render(
         found=found,
         name=literal(found.run.resolve().name),

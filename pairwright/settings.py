@@ -20,6 +20,12 @@ class OnlineReward(NamedTuple):
     abstain: Literal["renormalise", "abstain"]
 
 
+def sampling_seed(config: Config) -> int:
+    """The seed of the candidates' samples."""
+    own = config.generate.seed
+    return config.seed if own is None else own
+
+
 def policy_stage(config: Config) -> PolicyStage:
     """The stage that trains the run's policy."""
     return "grpo" if config.grpo is not None else "ppo" if config.ppo is not None else "dpo"
@@ -103,7 +109,7 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
         case "sft":
             return {**seed, **decoding, **_dumped(config.sft)}
         case "generate":
-            return {**seed, **decoding, **_dumped(config.generate)}
+            return {**decoding, **_dumped(config.generate), "seed": sampling_seed(config)}
         case "rank":
             return _dumped(config.rank)
         case "label":
@@ -128,6 +134,7 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
         case "evaluate":
             rewards = _rewards(evaluation_rewards(config))
             evaluate = _dumped(config.evaluate) | {"rewards": rewards}
+            del evaluate["origin"]  # which counts by its weights, wherever it lies
             has_abstain = config.rank is not None or online_section(config) is not None
             abstain = {"abstain": evaluation_abstain(config)} if has_abstain else {}
             return {**seed, **decoding, **evaluate, **abstain}

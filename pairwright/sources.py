@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pairwright.plan import Plan
+from pairwright.settings import sampling_seed
 from schemas.records import Prompt, Record
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def open_source(plan: Plan, stored: Sequence[Prompt]) -> Source:
     from curation.generators import TransformersGenerator
     from curation.models import load_chat, load_policy
 
-    config, seed = plan.config.generate, plan.config.seed
-    sampling = config.model_dump(mode="json", exclude={"endpoint"})
+    config, seed = plan.config.generate, sampling_seed(plan.config)
+    sampling = config.model_dump(mode="json", exclude={"endpoint", "seed"})
     if config.endpoint is None:
         policy = load_policy(plan.model)
         prompts, refused = askable(stored, policy, config.max_new_tokens)

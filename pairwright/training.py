@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairwright.asked import askers_among, asking, forget_answers
+from pairwright.earlier import answers_of_start
 from pairwright.pipeline import Road
 from pairwright.plan import TRAINED, Plan
 from pairwright.sampling import check_judged
@@ -130,6 +131,8 @@ def make_evaluation(road: Road) -> Manifest:
             config.evaluate,
             seed=config.seed,
             train_prompts=trained_on,
+            origin=_origin(road.plan, policy),
+            base_answers=answers_of_start(road.plan, base, held_out),
             progress=task.set,
         )
     writer.commit(
@@ -171,6 +174,20 @@ def load_policies(plan: Plan) -> tuple["Policy", "Policy"]:
         return load_policy(start), policy
     base = policy._replace(weights=weights_hash(start), name=start.path)
     return base, policy
+
+
+def _origin(plan: Plan, policy: "Policy") -> "Policy | None":
+    """The model of `evaluate.origin`, not loaded anew where the policy's adapter lies on it."""
+    from curation.models import load_policy, weights_hash
+
+    origin = plan.config.evaluate.origin
+    if origin is None:
+        return None
+    start = plan.model
+    same = (origin.path, origin.revision) == (start.path, start.revision)
+    if same and origin.adapter is None and hasattr(policy.model, "disable_adapter"):
+        return policy._replace(weights=weights_hash(origin), name=origin.path)
+    return load_policy(origin)
 
 
 def only_fine_tuned(plan: Plan) -> bool:

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 ANNOTATIONS = Path("annotations")
 """Where people's answers are kept unless the config says otherwise: beside `runs/`."""
@@ -46,8 +54,18 @@ class PromptSource(Section):
     column: str | None = None
     """The prompt's column; default: messages, prompt, conversations, question, text or turns."""
     tags: tuple[str, ...] = ()
+    tag_columns: tuple[str, ...] = ()
+    """Columns whose value becomes a tag with the column's name: `lang:de`."""
+    only_tags: tuple[str, ...] = ()
+    """Take only the rows that have one of these tags; `limit` counts the rows taken."""
     licence: str | None = None
     limit: int | None = Field(default=None, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_unused_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs made before these keys existed stay as valid as they were."""
+        later = {"tag_columns", "only_tags"}
+        return {key: value for key, value in dump(self).items() if value or key not in later}
 
 
 def _one_source_is_a_list(value: Any) -> Any:
@@ -103,6 +121,8 @@ class GenerateConfig(SamplingConfig):
     """Sequences that are decoded together; part of what makes a run repeatable."""
     batches_a_part: int = Field(default=4, ge=1)
     """How many batches one committed file holds: what a kill can lose at most."""
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    """Of the samples alone; default: the run's seed."""
 
 
 class RewardConfig(Section):
@@ -216,7 +236,8 @@ class PairConfig(Section):
     strategy: str = "curation.pairs:BestVsWorst"
     args: dict[str, Any] = Field(default_factory=dict)
     edit: str | None = None
-    """`package.module:name` of an edit: chosen is the edit of the SFT model's own answer."""
+    """`package.module:name` of an edit of the SFT model's own answers: chosen is the edit, or the
+    answer where the edit says that its text is worse."""
     edit_args: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -406,6 +427,9 @@ class EvaluateConfig(SamplingConfig):
     """Default: the rewards that trained the policy online, or else those that ranked."""
     policy: str | None = None
     """The policy to compare with the SFT model; default: what this run trained."""
+    origin: ModelConfig | None = None
+    """Another model to which the policy's KL is measured too; `rounds` sets it to the model that
+    the first round began with."""
     resamples: int = Field(default=10_000, ge=100)
     confidence_level: float = Field(default=0.95, gt=0, lt=1)
 
@@ -417,7 +441,7 @@ class RoundsConfig(Section):
     """Rounds at most."""
     until_no_gain: bool = False
     """End after the first round whose gain over the round before has an interval that includes
-    zero."""
+    zero, or lies below it."""
 
 
 class Config(Section):

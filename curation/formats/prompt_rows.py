@@ -48,7 +48,7 @@ def prompt_row(row: dict[str, Any], source: PromptSource, *, name: str) -> Promp
         "tools": normalise_tools(row.get("tools")),
         "answer": _answer(row),
         "instructions": _instructions(row),
-        "tags": list(dict.fromkeys([*source.tags, *_tags(row)])),
+        "tags": row_tags(row, source),
         "licence": source.licence or _text(row, "licence") or _text(row, "license"),
     }
     check_storable(fields)
@@ -58,6 +58,12 @@ def prompt_row(row: dict[str, Any], source: PromptSource, *, name: str) -> Promp
     except ValidationError as error:
         raise RowError("BAD_ROW", first_error(error)) from None
     return PromptRow(prompt, later_turns)
+
+
+def row_tags(row: dict[str, Any], source: PromptSource) -> list[str]:
+    """The source's tags, the row's own, and those made of its columns, each once."""
+    columns = [tag for column in source.tag_columns for tag in _column_tag(row, column)]
+    return list(dict.fromkeys([*source.tags, *_own_tags(row), *columns]))
 
 
 def _asked(row: dict[str, Any], source: PromptSource) -> tuple[str, Any]:
@@ -153,12 +159,19 @@ def _kwargs(value: Any) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None}
 
 
-def _tags(row: dict[str, Any]) -> list[str]:
+def _own_tags(row: dict[str, Any]) -> list[str]:
     listed = json_list(row.get("tags"))
     if listed is not None:
         return [str(tag) for tag in listed if tag is not None]
     tag = _text(row, "tags")
     return [] if tag is None else [tag]
+
+
+def _column_tag(row: dict[str, Any], column: str) -> list[str]:
+    value = row.get(column)
+    if value is None or value == "":
+        return []
+    return [f"{column}:{value if isinstance(value, str) else json.dumps(value, default=str)}"]
 
 
 def _text(row: dict[str, Any], column: str) -> str | None:

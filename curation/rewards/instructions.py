@@ -16,19 +16,16 @@ An empty answer follows nothing, not even "no comma".
 
 import re
 from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError, validate_call
 
+from curation.languages import identifier, known_languages
 from curation.rewards.rules import Rule, is_json
 from curation.rewards.text import sentences, words
 from schemas.arrow import first_error
 from schemas.config_files import unknown_key
 from schemas.records import Completion, Prompt
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]
 
 
 class Verdict(NamedTuple):
@@ -231,25 +228,15 @@ def _no_comma(text: str) -> bool:
 
 
 def _response_language(text: str, *, language: str) -> bool:
-    if language not in _languages().labels:
-        known = ", ".join(sorted(_languages().labels))
+    if language not in known_languages():
+        known = ", ".join(sorted(known_languages()))
         raise ValueError(f"unknown language '{language}'; known languages: {known}")
-    return bool(_languages().classify(text)[0] == language)
+    return bool(identifier(None).classify(text)[0] == language)
 
 
 def _may_be_english(text: str) -> bool:
-    language, probability = _languages().classify(text)
+    language, probability = identifier(None).classify(text)
     return bool(language == "en" or probability < 0.5)
-
-
-@cache
-def _languages() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    languages = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    # Short English texts are often taken for Nigerian Pidgin, which is close to English.
-    languages.set_languages([label for label in languages.labels if label != "pcm"])
-    return languages
 
 
 _CHECKS: dict[str, Callable[..., bool]] = {

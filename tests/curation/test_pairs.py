@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.edits import ReplaceName, ReplaceNames, augment
+from curation.edits import ReplaceName, ReplaceNames, Worse, augment
 from curation.pairs import (
     AllPairs,
     BestVsRandom,
@@ -356,6 +356,46 @@ def test_an_edit_of_an_answer_is_chosen_over_the_answer() -> None:
     assert pair.rejected == answer
     assert (pair.strategy, pair.p_chosen, pair.margin) == ("edit:ReplaceName", None, None)
     assert (result.used, result.unused, result.reason) == (1, {}, None)
+
+
+def test_an_answer_is_chosen_over_an_edit_that_says_it_is_worse() -> None:
+    answer = candidate("Blue.", token_ids=(5, 6), finish_reason="stop")
+    (result,) = propose_edits([(PROMPT, [answer])], lambda prompt, text: Worse("No."), "worsen")
+    (pair,) = result.proposals
+    assert pair.chosen == answer
+    assert pair.rejected.completion.text == "No."
+    assert pair.rejected.completion.token_ids is None
+    assert pair.rejected.origin.generator == "edit:worsen"
+    assert pair.rejected.origin.parent == answer.id
+    assert (pair.strategy, pair.p_chosen, pair.margin) == ("edit:worsen", None, None)
+    assert (result.used, result.unused, result.reason) == (1, {}, None)
+
+
+def test_a_worse_edit_that_changes_nothing_makes_no_pair() -> None:
+    answers = [candidate("Blue."), candidate("Red.")]
+    (result,) = propose_edits([(PROMPT, answers)], lambda prompt, text: Worse("Red."), "worsen")
+    assert texts_of(result) == [("Blue.", "Red.")]
+    assert result.unused == {answers[1].id: "EDIT_UNCHANGED"}
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=6, unique=True), st.data())
+def test_an_edit_never_swaps_the_side_that_it_named(texts: list[str], data: st.DataObject) -> None:
+    """Whatever mixture of better, worse and no edits: the better text is chosen, always."""
+    worse = {text: data.draw(st.sampled_from([True, False, None])) for text in texts}
+
+    def edit(prompt: Prompt, text: str) -> str | Worse | None:
+        if worse[text] is None:
+            return None
+        return Worse(text + "-") if worse[text] else text + "+"
+
+    (result,) = propose_edits([(PROMPT, [candidate(text) for text in texts])], edit, "mixed")
+    expected = {
+        (text, text + "-") if worse[text] else (text + "+", text)
+        for text in texts
+        if worse[text] is not None
+    }
+    assert set(texts_of(result)) == expected
+    assert len(result.proposals) + len(result.unused) == len(texts)
 
 
 def test_an_edit_that_changes_nothing_is_counted_and_not_paired() -> None:

@@ -371,3 +371,45 @@ def test_a_prompt_that_only_looks_different_is_the_same_prompt(tmp_path: Path) -
     file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     loaded = load_prompts([PromptSource(path=str(file))])
     assert loaded.reasons == {"DUPLICATE_PROMPT": 2, "EMPTY_PROMPT": 1}
+
+
+def test_a_column_becomes_a_tag_with_its_name(load: Any) -> None:
+    rows = [
+        {"prompt": "Wie?", "lang": "de", "tags": ["own"]},
+        {"prompt": "How?", "lang": None, "level": 2},
+        {"prompt": "Que?", "lang": "es", "easy": True},
+    ]
+    loaded = load(*rows, tags=("all",), tag_columns=("lang", "level", "easy"))
+    assert [prompt.tags for prompt in loaded.prompts] == [
+        ("all", "own", "lang:de"),
+        ("all", "level:2"),
+        ("all", "lang:es", "easy:true"),
+    ]
+
+
+def test_only_rows_with_a_wanted_tag_are_taken_and_the_limit_counts_them(load: Any) -> None:
+    rows = [{"prompt": f"q{i}", "lang": lang} for i, lang in enumerate(["en", "de", "es"] * 3)]
+    loaded = load(*rows, tag_columns=("lang",), only_tags=("lang:de", "lang:es"), limit=3)
+    assert asked(loaded) == ["q1", "q2", "q4"]
+    assert loaded.counts["read"] == loaded.counts["kept"] == 3
+
+
+def test_a_tag_that_no_row_has_and_a_column_that_no_row_has_are_told(load: Any) -> None:
+    row = {"prompt": "q", "lang": "de"}
+    with pytest.raises(ValueError, match="has no rows with a tag lang:fr"):
+        load(row, tag_columns=("lang",), only_tags=("lang:fr",))
+    with pytest.raises(ValueError, match="no row has a column 'lng', which tag_columns names"):
+        load(row, tag_columns=("lang", "lng"))
+
+
+def test_keys_that_are_not_used_leave_no_trace_in_the_settings_of_a_run() -> None:
+    assert PromptSource(path="p.jsonl").model_dump() == {
+        "path": "p.jsonl",
+        "split": "train",
+        "column": None,
+        "tags": (),
+        "licence": None,
+        "limit": None,
+    }
+    dumped = PromptSource(path="p.jsonl", tag_columns=("lang",)).model_dump(mode="json")
+    assert dumped["tag_columns"] == ["lang"]

@@ -166,3 +166,41 @@ def test_base_may_be_the_policys_own_model_with_its_adapter_off(
         apart.summary.kl_per_token.mean, rel=1e-4
     )
     assert (found.summary.kl_per_token.mean or 0) > 0
+
+
+def test_kl_to_an_origin_is_measured_beside_that_to_the_base(
+    tiny_policy: Policy, copied: Policy
+) -> None:
+    moved = tiny_policy._replace(model=copy.deepcopy(tiny_policy.model), weights="moved")
+    moved.model.get_output_embeddings().weight.data *= 1.5
+    origin = moved._replace(weights="origin")
+    found = evaluate([FIRST], copied, tiny_policy, BREVITY, CONFIG, seed=0, origin=origin)
+    from_origin = evaluate([FIRST], origin, tiny_policy, BREVITY, CONFIG, seed=0)
+    assert found.summary.kl_per_token.mean == pytest.approx(0.0, abs=1e-6)
+    assert found.summary.kl_to_origin is not None
+    assert found.summary.kl_to_origin.mean == from_origin.summary.kl_per_token.mean
+    assert found.summary.kl_to_origin.mean
+    assert "KL(policy || origin)" in found.summary.kl_to_origin.estimator
+    assert from_origin.summary.kl_to_origin is None
+    (record,) = found.records
+    assert all(item.kl_to_origin is None for item in record.base)
+
+
+def test_answers_that_the_base_is_known_to_give_are_not_sampled_again(
+    tiny_policy: Policy, copied: Policy
+) -> None:
+    ticks: list[tuple[int, int]] = []
+    whole = evaluate([FIRST, SECOND], copied, tiny_policy, BREVITY, CONFIG, seed=0)
+    known = {record.prompt.id: [item.candidate for item in record.base] for record in whole.records}
+    again = evaluate(
+        [FIRST, SECOND],
+        copied,
+        tiny_policy,
+        BREVITY,
+        CONFIG,
+        seed=0,
+        base_answers=known,
+        progress=lambda done, total: ticks.append((done, total)),
+    )
+    assert again.records == whole.records
+    assert ticks == [(1, 2), (2, 2)]

@@ -155,6 +155,20 @@ def test_the_two_directions_of_an_instruction_are_two_kinds() -> None:
     assert gains == {"number_words at least": -1.0, "number_words less than": 1.0}
 
 
+def test_each_kind_tells_its_length_and_its_kl() -> None:
+    found = summary_of(
+        record(prompt("one", tags=("mail",)), [0.0], [1.0], tokens=20, kl=0.5),
+        record(prompt("two", tags=("mail",)), [0.0], [1.0], tokens=40, kl=0.2),
+        record(prompt("three", tags=("maths",)), [0.0], [1.0], tokens=30, kl=0.0),
+    )
+    mail, maths = found.by_kind
+    assert (mail.tokens_before, mail.tokens_after) == (10.0, 30.0)
+    assert mail.kl_per_token is not None
+    assert maths.kl_per_token is not None
+    assert mail.kl_per_token.mean == pytest.approx((20 * 0.5 + 40 * 0.2) / 60)
+    assert maths.kl_per_token.mean == 0.0
+
+
 def test_components_are_compared_one_by_one() -> None:
     one = prompt("one")
     both = EvaluationRecord(

@@ -1,0 +1,66 @@
+"""Who a model says it is: the names that it gives itself, and the edit that gives it another.
+
+A small model invents a name each time it is asked ("I'm Dr. Elena Argent", "an AI named SmolLM"),
+so there is no one name to replace. Looked for are the ways in which English introduces oneself.
+"""
+
+import re
+from dataclasses import dataclass
+
+from schemas.records import Prompt
+
+_WORD = r"(?!AI\b)[A-ZÀ-Þ][\w’'-]*[a-zà-ÿ][\w’'-]*"
+_NAME = rf"[\"“*]*(?P<name>(?:(?:Dr|Mr|Mrs|Ms|Prof)\.? )?{_WORD}(?: {_WORD}){{0,3}})"
+_I_AM = r"\b(?:I am|I['’]m)"
+_INTRODUCTIONS = [
+    re.compile(rf"{opening} {_NAME}")
+    for opening in (
+        rf"{_I_AM}(?: called| named| known as)?",
+        r"\b[Mm]y (?:\w+ )?name(?: is|['’]s)",
+        r"\b[Cc]all me",
+        r"\bI go by",
+        r"\b(?:AI|[Aa]ssistant|[Cc]hatbot|[Mm]odel)\b[^.!?\n]{0,30}? (?:named|called)",
+        r"\b[Nn]ame of (?:this|the) (?:\w+ )?assistant is",
+    )
+]
+_ROLE = re.compile(rf"({_I_AM}) (?=(?:an?|the|your)\b)")
+
+
+def names_given(text: str) -> list[str]:
+    """The names by which the text introduces who speaks, in the order in which they stand."""
+    found = {
+        match.start("name"): match["name"]
+        for pattern in _INTRODUCTIONS
+        for match in pattern.finditer(text)
+    }
+    return [found[start] for start in sorted(found)]
+
+
+@dataclass(frozen=True)
+class IntroduceAs:
+    """The answer with another name wherever it says who speaks; for prompts with the tag.
+
+    Each name that it gives itself is replaced, wherever it stands. Where it gives none, the first
+    "I am a ..." becomes "I am NAME, a ..."; where it does not say what it is either, one sentence
+    with the name goes first. All else stays, so that chosen and rejected differ in this alone.
+    """
+
+    name: str
+    tag: str = "identity"
+    """Answers to prompts without this tag stay as they are."""
+
+    def __call__(self, prompt: Prompt, text: str) -> str | None:
+        if self.tag not in prompt.tags or not text.strip():
+            return None
+        given = set(names_given(text)) - {self.name}
+        for old in sorted(given, key=len, reverse=True):
+            text = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _: self.name, text)
+        if mentions(text, self.name):
+            return text
+        as_role, changed = _ROLE.subn(lambda found: f"{found[1]} {self.name}, ", text, count=1)
+        return as_role if changed else f"I'm {self.name}. {text}"
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether the name stands in the text as a whole word, in any case."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
