@@ -59,6 +59,7 @@ def execute(file: Path) -> nbformat.NotebookNode:
         timeout=None,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(file.parent)}},
         # The kernel would warn of every port on this machine that its words are not encrypted.
         extra_arguments=["--log-level=ERROR"],

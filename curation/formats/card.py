@@ -28,28 +28,23 @@ def dataset_card(
     reasons: Mapping[str, int],
     licences: Sequence[str] = (),
 ) -> str:
-    """The README.md of a dataset folder, with the front matter that names its splits.
+    """The README.md of a dataset folder.
+
+    Its front matter names no files: `datasets` finds the splits by the files' names, and caches a
+    folder whose card names them under the folder's own name, so that the next run's `export` would
+    come back with this one's rows.
 
     `rows` are the rows by split, `hashes` what the dataset was made from (weights, template,
     stages), `funnel` the counts from prompts to pairs in order, `reasons` what left the road and
     why. Equal arguments give equal text.
     """
-    splits = [split for split, count in rows.items() if count or split == "train"]
-    front = {
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"{split}.parquet"} for split in splits],
-            }
-        ],
-        "tags": ["preference", "dpo", "trl", "pairwright"],
-    }
+    front = {"tags": ["preference", "dpo", "trl", "pairwright"]}
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# Preference pairs of run {_cell(run)}",
         f"Made by pairwright, schema version {SCHEMA_VERSION}. Load it with "
         "`datasets.load_dataset(FOLDER)`; TRL's `DPOTrainer` takes it as it is.",
-        _table(("split", "rows"), [(split, rows[split]) for split in splits]),
+        _table(("split", "rows"), [item for item in rows.items() if item[1]]),
         "## Columns",
         _table(("column", "content"), _COLUMNS.items()),
         "## From prompts to pairs",

@@ -157,7 +157,9 @@ def _load_dataset(source: str | Path, split: str) -> Any:
     )
     try:
         if not saved:
-            return datasets.load_dataset(name, split=split)
+            # A local folder whose card names its files is cached under the folder's name alone.
+            anew = "force_redownload" if isinstance(source, Path) else None
+            return datasets.load_dataset(name, split=split, download_mode=anew)
         loaded = datasets.load_from_disk(name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         why = f"cannot be loaded: {_first_line(error)}"

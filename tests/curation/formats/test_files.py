@@ -207,6 +207,18 @@ def test_folders_that_datasets_can_load_are_read_by_split(
         list(read_rows(folder, split="dev"))
 
 
+def test_two_folders_of_one_name_and_one_card_keep_their_own_rows(
+    tmp_path: Path, datasets_cache: None
+) -> None:
+    front = "configs: [{config_name: default, data_files: [{split: train, path: rows.jsonl}]}]"
+    for text in ("a", "b"):
+        folder = tmp_path / text / "data"
+        folder.mkdir(parents=True)
+        write(folder / "README.md", f"---\n{front}\n---\n")
+        write(folder / "rows.jsonl", f'{{"text": "{text}"}}\n')
+        assert list(read_rows(folder)) == [(1, {"text": text})]
+
+
 @pytest.mark.parametrize("name", ["missing.jsonl", "/missing/prompts", "./missing", "a/b/c"])
 def test_a_missing_file_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' does not exist"):

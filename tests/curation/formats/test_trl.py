@@ -237,6 +237,17 @@ def test_datasets_loads_the_folder_equal_to_what_was_written(tmp_path: Path) -> 
             assert text is None or text.startswith('[{"type": "function"')
 
 
+def test_two_runs_exports_load_as_their_own_rows_from_one_cache(tmp_path: Path) -> None:
+    for question in ("q", "r"):
+        folder = tmp_path / question / "export"
+        folder.mkdir(parents=True)
+        rows = write_dataset([pair(question)], folder)
+        card = dataset_card(run="demo", rows=rows, hashes={}, funnel={}, reasons={})
+        (folder / "README.md").write_text(card)
+        (row,) = loaded(folder, tmp_path / "cache", split="train")
+        assert row["prompt"][0]["content"] == question
+
+
 def test_types_do_not_depend_on_the_rows_of_a_shard(tmp_path: Path) -> None:
     pairs = [with_call(), *(pair(f"q{i}") for i in range(7))]
     write_dataset(pairs, tmp_path / "export")
