@@ -21,7 +21,7 @@ label: setup
 
 # The course on the real model, into docs/notebooks; `make notebooks ONLY=05` runs one of them.
 notebooks: setup
-	$(BIN)/python -m notebooks.render $(ONLY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m notebooks.render $(ONLY)
 
 # The variable hides a notice about the theme's successor.
 docs: setup
