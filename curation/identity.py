@@ -29,9 +29,11 @@ _ROLE = re.compile(rf"({_I_AM}) (?=(?:an?|the|your)\b)")
 def names_given(text: str) -> list[str]:
     """The names by which the text introduces who speaks, in the order in which they stand."""
     found = {
-        match.start("name"): match["name"]
+        match.start("name"): match["name"].rstrip("'’-")
         for pattern in _INTRODUCTIONS
         for match in pattern.finditer(text)
+        # "I'm Alex's assistant" names another.
+        if not match["name"].endswith(("'s", "’s"))
     }
     return [found[start] for start in sorted(found)]
 
@@ -52,13 +54,16 @@ class IntroduceAs:
     def __call__(self, prompt: Prompt, text: str) -> str | None:
         if self.tag not in prompt.tags or not text.strip():
             return None
-        given = set(names_given(text)) - {self.name}
-        for old in sorted(given, key=len, reverse=True):
-            text = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _: self.name, text)
+        # With its own name among them, so that a name which is part of that is not replaced in it.
+        names = sorted({*names_given(text), self.name}, key=len, reverse=True)
+        text = re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)", self._named, text)
         if mentions(text, self.name):
             return text
         as_role, changed = _ROLE.subn(lambda found: f"{found[1]} {self.name}, ", text, count=1)
         return as_role if changed else f"I'm {self.name}. {text}"
+
+    def _named(self, _: re.Match[str]) -> str:
+        return self.name
 
 
 def mentions(text: str, name: str) -> bool:

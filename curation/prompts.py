@@ -28,7 +28,8 @@ class LoadedPrompts(NamedTuple):
     """One a prompt group, in the order of the sources and of their rows."""
     counts: dict[str, int]
     """`read`, `kept`, `quarantined` (read = kept + quarantined), then `<source>: read`,
-    `<source>: kept` and, where a row has several turns, `<source>: first turn only`."""
+    `<source>: kept` and, where a row has several turns, `<source>: first turn only`. Rows that
+    `only_tags` passes over are not read: `<source>: other tags`."""
     reasons: dict[str, int]
     """How many rows were quarantined, by code."""
     quarantined: list[QuarantinedRow]
@@ -58,7 +59,7 @@ def load_prompts(sources: Sequence[PromptSource]) -> LoadedPrompts:
         label, name = _label(source), _name(source)
         kept_before, quarantined_before = len(seen), len(quarantined)
         read = 0
-        for row_id, row in _rows(source):
+        for row_id, row in _rows(source, counts):
             read += 1
             try:
                 if isinstance(row, RowError):
@@ -84,15 +85,22 @@ def load_prompts(sources: Sequence[PromptSource]) -> LoadedPrompts:
     )
 
 
-def _rows(source: PromptSource) -> Iterator[tuple[str, dict[str, Any] | RowError]]:
-    """The rows that the source takes. A row that cannot be read has no tags and is taken too."""
+def _rows(
+    source: PromptSource, counts: Counter[str]
+) -> Iterator[tuple[str, dict[str, Any] | RowError]]:
+    """The rows that the source takes; those of other tags are counted.
+
+    A row that cannot be read has no tags and is taken too.
+    """
     unit, rows = open_rows(source.path, split=source.split)
+    passed_over = f"{_label(source)}: other tags"
     wanted, unused = set(source.only_tags), set(source.tag_columns)
     taken = 0
     for number, row in rows:
         if not isinstance(row, RowError):
             unused -= row.keys()
             if wanted and wanted.isdisjoint(row_tags(row, source)):
+                counts[passed_over] += 1
                 continue
         yield f"{unit} {number}", row
         taken += 1

@@ -19,6 +19,7 @@ from pairwright.road import (
     check_stage,
     counted,
     find_modules_beside,
+    holds_rounds,
     make_road,
     make_stage,
     open_plan,
@@ -225,8 +226,6 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
 
 
 def show(target: Path, *, as_json: bool) -> None:
-    from pairwright.rounds import holds_rounds
-
     if not is_config(target) and holds_rounds(target):
         from pairwright.rounds_commands import show_rounds
 
@@ -243,7 +242,6 @@ def show(target: Path, *, as_json: bool) -> None:
 
 def report(run: Path, *, as_json: bool) -> None:
     from pairwright.report import write_report
-    from pairwright.rounds import holds_rounds
 
     if holds_rounds(run):
         from pairwright.rounds_commands import report_rounds
@@ -356,8 +354,6 @@ def _existing(run: Path) -> RunFolder:
     Raises:
         ValueError: there is none, or the folder holds rounds.
     """
-    from pairwright.rounds import holds_rounds
-
     if holds_rounds(run):
         raise ValueError(
             f"'{run}' holds rounds, each a run of its own; name one of them, such as "

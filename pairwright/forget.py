@@ -1,6 +1,7 @@
 """Taking a person or a prompt out for good: of the store, of its runs, of all made from them."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from schemas.run_folder import RunFolder
 
 Kind = Literal["annotator", "prompt"]
 
+_ROUND = re.compile(r"round-(\d+)")
+
 
 class Forgotten(NamedTuple):
     tombstone: Tombstone
@@ -32,7 +35,8 @@ def forget(plan: Plan, kind: Kind, name: str) -> Forgotten:
     """Remove the annotator of that name, or the prompt of that id, and leave a tombstone.
 
     The stages made from it are deleted with all that came of them, here and in the runs beside
-    this one that have the same annotation store; the next `run` makes them again without it.
+    this one that have the same annotation store, rounds among them; the next `run` or `rounds`
+    makes them again without it.
 
     Raises:
         ValueError: the store is not there, neither it nor the run nor the server knows such a
@@ -83,7 +87,7 @@ def runs_beside(plan: Plan) -> list[RunFolder]:
     """
     own, store = plan.run.path.resolve(), plan.annotations.folder.resolve()
     found = []
-    for file in sorted(own.parent.glob(f"*/{CONFIG_COPY}")):
+    for file in sorted(_configs_beside(own)):
         run = RunFolder(file.parent)
         if run.path.resolve() == own or not run.stages():
             continue
@@ -97,6 +101,13 @@ def runs_beside(plan: Plan) -> list[RunFolder]:
         if other.annotations.folder.resolve() == store:
             found.append(run)
     return found
+
+
+def _configs_beside(run: Path) -> Iterator[Path]:
+    """The configs of the runs in the folder of this one, and of rounds there."""
+    folder = run.parent if _round(run) is None else run.parents[1]
+    yield from folder.glob(f"*/{CONFIG_COPY}")
+    yield from folder.glob(f"*/round-*/{CONFIG_COPY}")
 
 
 @contextlib.contextmanager
@@ -148,7 +159,7 @@ def _erase(
 
 def _delete(run: RunFolder, kind: Kind, name: str) -> list[str]:
     """The stages of the run that were made from it, now deleted, and the reports with them."""
-    first = _first_stage(run, kind, name)
+    first = _first_deleted(run, kind, name)
     stages = [] if first is None else _made_from(run, first)
     # The last goes first: after a kill, what is left still shows what it was made from.
     for stage in reversed(stages):
@@ -157,6 +168,29 @@ def _delete(run: RunFolder, kind: Kind, name: str) -> list[str]:
         for report in ("report.html", "report.json"):
             (run.path / report).unlink(missing_ok=True)
     return stages
+
+
+def _first_deleted(run: RunFolder, kind: Kind, name: str) -> str | None:
+    """The first stage to delete; a round after one that loses its policy loses all it sampled."""
+    first, number = _first_stage(run, kind, name), _round(run.path)
+    if first == "prompts" or number is None or number == 1:
+        return first
+    before = RunFolder(run.path.parent / f"round-{number - 1}")
+    return "generate" if _loses_policy(before, kind, name) else first
+
+
+def _loses_policy(run: RunFolder, kind: Kind, name: str) -> bool:
+    """Whether the policy of a round is deleted, or has been."""
+    first = _first_deleted(run, kind, name)
+    return not run.stage("dpo").folder.exists() or (
+        first is not None and "dpo" in _made_from(run, first)
+    )
+
+
+def _round(run: Path) -> int | None:
+    """Which round the run is; None where it is none."""
+    match = _ROUND.fullmatch(run.name)
+    return int(match[1]) if match and (run.parent / CONFIG_COPY).exists() else None
 
 
 def _first_stage(run: RunFolder, kind: Kind, name: str) -> str | None:

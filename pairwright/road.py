@@ -107,6 +107,7 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
         ValueError: it is not.
     """
     _check_on_road(plan, verb)
+    _refuse_rounds(plan)
     if verb in TRAINED:
         check_trainer(plan.config, verb)
         if verb == "sft":
@@ -152,6 +153,7 @@ def check_road(plan: Plan) -> list[str]:
     from curation.rewards.weighted import build_reward
 
     config, on_pairs = plan.config, "pair" in plan.stages
+    _refuse_rounds(plan)
     if _world_size() > 1:
         raise ValueError(
             f"'run' runs in one process; torchrun is for the verbs {_listed(TRAINED)} alone"
@@ -252,6 +254,19 @@ def needs_complete(plan: Plan, name: str) -> None:
         raise ValueError(
             f"stage '{name}' of run '{plan.run.path}' is {status.state} ({status.why}); "
             f"make it first with `pairwright {verb} CONFIG`, or all with `pairwright run CONFIG`"
+        )
+
+
+def holds_rounds(folder: Path) -> bool:
+    """Whether the folder holds rounds, each a run of its own, and is no run itself."""
+    return (folder / CONFIG_COPY).exists() and any(folder.glob(f"round-*/{CONFIG_COPY}"))
+
+
+def _refuse_rounds(plan: Plan) -> None:
+    if holds_rounds(plan.run.path):
+        raise ValueError(
+            f"'{plan.run.path}' holds rounds, which `pairwright rounds` goes on with; give the run "
+            "another folder with --run DIR"
         )
 
 

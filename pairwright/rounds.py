@@ -14,7 +14,6 @@ from pairwright.errors import CheckError
 from pairwright.plan import TRAINED, Plan
 from pairwright.progress import Progress
 from pairwright.road import (
-    CONFIG_COPY,
     Made,
     check_road,
     keep_config,
@@ -87,10 +86,6 @@ class Rounds(NamedTuple):
 def round_seed(seed: int, number: int) -> int:
     """The seed of a round's samples: the run's own in the first, another in each further one."""
     return seed if number == 1 else int(content_hash("round", seed, number), 16) % 2**32
-
-
-def holds_rounds(folder: Path) -> bool:
-    return any(folder.glob(f"round-*/{CONFIG_COPY}"))
 
 
 def open_rounds(

@@ -84,12 +84,9 @@ def _make(rounds: Rounds, progress: Progress) -> RoundsFindings:
 
 
 def _print_plan(output: Output, rounds: Rounds) -> None:
-    """What the first round that is not complete would do, and how many follow."""
+    """What the next round would do, or the last where none follows, and how many there are."""
     with output.working():
-        following = next(
-            (item.number for item in round_states(rounds) if item.state != "complete"),
-            rounds.most,
-        )
+        following = _next_round(rounds)
         plan = rounds.plan(following)
         steps = planned_steps(plan, check_road(plan))
     until = rounds.config.rounds.until_no_gain
@@ -105,6 +102,15 @@ def _print_plan(output: Output, rounds: Rounds) -> None:
         Text(f"rounds: {times}; round {following} would do:"),
         plan_table(steps),
     )
+
+
+def _next_round(rounds: Rounds) -> int:
+    """The first round that is not complete; the last one where the rounds have ended."""
+    for item in round_states(rounds):
+        if item.state != "complete":
+            found = find_rounds(rounds) if item.number > 1 else None
+            return len(found.rounds) if found is not None and found.stopped else item.number
+    return rounds.most
 
 
 def _data(found: RoundsFindings) -> dict[str, Any]:

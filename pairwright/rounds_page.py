@@ -28,7 +28,7 @@ def render(found: RoundsFindings) -> str:
             found=found,
             name=literal(found.folder.resolve().name),
             charts=draw_charts(found),
-            last=found.measured[-1] if found.measured else None,
+            last=found.measured[-1] if found.measured and found.first else None,
             commands=_commands(found),
         )
     )

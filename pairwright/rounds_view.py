@@ -1,6 +1,6 @@
 """What rounds came to: one row of figures a round, read from stored files alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,15 +9,12 @@ import pyarrow.parquet as pq
 from curation.diversity import distinct
 from dpo.statistics import Estimate, Resampling, mean_interval
 from dpo.summary import Divergence, EvaluationRecord, EvaluationSummary
-from dpo.watch import LARGE_KL
 from pairwright.findings import Findings, read_findings
-from pairwright.people import people_doubts
 from pairwright.plan import TRAINED
 from pairwright.rounds import Rounds, RoundState, round_states, stored_rounds
+from pairwright.rounds_words import verdict_on, warnings_on
 from pairwright.stored import columns
 from pairwright.verdict import Verdict
-from pairwright.written import number as written
-from pairwright.written import signed
 from schemas.records import Record
 from schemas.run_folder import RunFolder, Stage
 
@@ -69,6 +66,11 @@ class RoundFigures(Record):
     seconds: float = 0.0
     """Of the complete stages; of one that was stopped and gone on with, since it went on."""
 
+    @property
+    def gained(self) -> bool:
+        """Whether the gain is clearly above zero."""
+        return self.gain is not None and self.gain.above_zero
+
 
 class RoundsFindings(NamedTuple):
     folder: Path
@@ -95,13 +97,9 @@ class RoundsFindings(NamedTuple):
         return [row for row in self.rounds if row.gain is not None and row.gain.mean is not None]
 
 
-def gained(figures: RoundFigures) -> bool:
-    return figures.gain is not None and figures.gain.above_zero
-
-
 def goes_on(rounds: Rounds, figures: RoundFigures) -> bool:
     """Whether another round is to follow this one, as far as its gain decides."""
-    return gained(figures) or not rounds.config.rounds.until_no_gain
+    return figures.gained or not rounds.config.rounds.until_no_gain
 
 
 def read_rounds(folder: Path) -> RoundsFindings:
@@ -129,23 +127,23 @@ def find_rounds(rounds: Rounds, *, last: int | None = None) -> RoundsFindings:
         if state.state == "complete" and not goes_on(rounds, rows[-1]):
             stopped = state.number < rounds.most
             break
-    summaries = [item.summary for item in found if item.summary is not None]
+    start = found[0].summary if found else None
     beyond = sorted(_beyond(rounds, len(rows)))
     result = RoundsFindings(
         folder=rounds.folder,
         model=rounds.plan(1).model.path if rounds.config.sft is None else "the SFT model",
         most=rounds.most,
-        first=_reward(found[0].records, summaries[0], after=False) if summaries else None,
-        first_tokens=summaries[0].length.before if summaries else None,
+        first=None if start is None else _reward(found[0].records, start, after=False),
+        first_tokens=None if start is None else start.length.before,
         rounds=rows,
-        prompts=summaries[0].prompts if summaries else 0,
-        confidence_level=summaries[0].confidence_level if summaries else 0.95,
+        prompts=0 if start is None else start.prompts,
+        confidence_level=rounds.config.evaluate.confidence_level,
         asks_people=rounds.config.label is not None,
         stopped=stopped,
-        verdict=_verdict(rows, summaries),
+        verdict=verdict_on(rows, start),
         warnings=[],
     )
-    return result._replace(warnings=list(_warnings(result, found, beyond)))
+    return result._replace(warnings=list(warnings_on(result, found, beyond)))
 
 
 def _figures(
@@ -259,106 +257,3 @@ def _beyond(rounds: Rounds, taken: int) -> Iterator[int]:
         end = folder.name.removeprefix("round-")
         if end.isdigit() and int(end) > taken and RunFolder(folder).stages():
             yield int(end)
-
-
-def _warnings(
-    result: RoundsFindings, found: Sequence[Findings], beyond: Sequence[int]
-) -> Iterator[str]:
-    for row in result.rounds:
-        if row.state != "complete":
-            yield f"Round {row.number} is {row.state}: {row.why}."
-    if beyond:
-        why = "the rounds ended before" if result.stopped else f"rounds.count is {result.most}"
-        are = "is on disk and no part" if len(beyond) == 1 else "are on disk and no part"
-        yield f"{_named(beyond)} {are} of this report, as {why}."
-    far = [row for row in result.rounds[1:] if row.kl_to_first and row.kl_to_first.mean]
-    for row in far[-1:]:
-        kl = row.kl_to_first.mean if row.kl_to_first else None
-        if kl is not None and kl > LARGE_KL:
-            yield (
-                f"After round {row.number} the policy is far from the first model: KL {kl:.2f} "
-                "nats a token. Read the samples for repetition and nonsense."
-            )
-    remarks: dict[str, list[int]] = {}
-    for row, item in zip(result.rounds, found, strict=True):
-        # They name annotators, and who is forgotten is taken out of a round's own report alone.
-        about_people = set() if item.people is None else set(people_doubts(item.people))
-        for text in item.warnings:
-            if text not in about_people:
-                remarks.setdefault(text, []).append(row.number)
-    yield from (f"{_named(numbers)}: {text}" for text, numbers in remarks.items())
-
-
-def _verdict(rows: Sequence[RoundFigures], summaries: Sequence[EvaluationSummary]) -> Verdict:
-    """What the gains say, in words that say no more than their intervals do."""
-    measured = [row for row in rows if row.gain is not None and row.gain.mean is not None]
-    if not measured:
-        return Verdict(
-            outcome="not_measured",
-            headline="Not measured yet.",
-            detail="No round has been compared with the one before.",
-        )
-    total = measured[-1].since_first or Estimate(mean=None, n=0)
-    outcomes: Mapping[bool, str] = {total.above_zero: "better", total.below_zero: "worse"}
-    return Verdict.model_validate(
-        {
-            "outcome": outcomes.get(True, "unclear"),
-            "headline": _headline(measured),
-            "detail": " ".join(_detail(measured, summaries[0])),
-        }
-    )
-
-
-def _headline(rows: Sequence[RoundFigures]) -> str:
-    up = [row.number for row in rows if gained(row)]
-    down = [row.number for row in rows if row.gain is not None and row.gain.below_zero]
-    rest = [row.number for row in rows if row.number not in (*up, *down)]
-    if len(rows) > 1 and len(up) == len(rows):
-        return f"All {len(rows)} rounds gained."
-    if len(rows) > 1 and len(rest) == len(rows):
-        return f"None of {len(rows)} rounds clearly gained."
-    parts = [
-        f"{_named(numbers)} {said}"
-        for numbers, said in (
-            (up, "gained"),
-            (rest, "did not clearly gain"),
-            (down, "got worse"),
-        )
-        if numbers
-    ]
-    text = ", ".join(parts)
-    return f"{text[0]}{text[1:].replace(', Round', ', round')}."
-
-
-def _detail(rows: Sequence[RoundFigures], first: EvaluationSummary) -> Iterator[str]:
-    last = rows[-1]
-    rewards = [first.reward_before, *(row.reward.mean for row in rows if row.reward)]
-    total = last.since_first or Estimate(mean=None, n=0)
-    path = " → ".join(written(value) for value in rewards)
-    level = f"{first.confidence_level:.0%} interval"
-    yield (
-        f"Mean reward on {total.n} held-out prompts went {path}: {signed(total.mean)} since the "
-        f"first model{_interval(total, level)}."
-    )
-    gain = last.gain or total
-    what = f"The last gain, {signed(gain.mean)}{_interval(gain)},"
-    if gain.above_zero:
-        yield f"{what} is above zero, so another round may gain again."
-    elif gain.below_zero:
-        yield f"{what} is below zero: the last round did harm."
-    else:
-        yield f"{what} may be chance alone, so another round of the same kind promises little."
-    if up := [row for row in rows if gained(row)]:
-        yield f"The last policy with a clear gain is {up[-1].policy}."
-
-
-def _interval(estimate: Estimate, what: str = "") -> str:
-    if estimate.low is None or estimate.high is None:
-        return " (no interval)"
-    return f" ({what} {signed(estimate.low)} to {signed(estimate.high)})".replace("( ", "(")
-
-
-def _named(numbers: Sequence[int]) -> str:
-    """`Round 2`, `Rounds 1 and 3`."""
-    *most, last = map(str, numbers)
-    return f"Rounds {', '.join(most)} and {last}" if most else f"Round {last}"

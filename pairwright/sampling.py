@@ -163,7 +163,9 @@ def _told_about(loaded: "LoadedPrompts") -> Iterator[str]:
     sources = [key.removesuffix(": read") for key in loaded.counts if key.endswith(": read")]
     for source in sources:
         read, kept = (loaded.counts[f"{source}: {what}"] for what in ("read", "kept"))
-        yield f"{source}: read {read}, kept {kept}"
+        others = loaded.counts.get(f"{source}: other tags")
+        passed_over = f", passed over {others} without a tag of only_tags" if others else ""
+        yield f"{source}: read {read}, kept {kept}{passed_over}"
     for row in loaded.quarantined[:_SHOWN_ROWS]:
         yield f"{row.source}, {row.row_id} is quarantined, {row.code}: {row.message}"
     if len(loaded.quarantined) > _SHOWN_ROWS:

@@ -1,13 +1,17 @@
-"""Each recipe is one that runs, and the page of figures is what the kept reports say."""
+"""What each recipe asks and measures holds, and the page of figures is what the reports say."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.kill_drill import build_brief_model
+from curation.edits import Worse
+from curation.prompts import load_prompts
+from curation.rewards.answers import NumericAnswer
+from curation.rewards.instructions import VerifiableInstructions
 from curation.rewards.weighted import build_reward
-from pairwright.cli import main
+from curation.safety import Refuse
 from pairwright.plugins import check_all
 from recipes import figures
 from schemas.config_files import load_config
@@ -43,8 +47,6 @@ def test_a_recipe_is_read_and_its_plug_ins_and_prompt_files_are_there(file: Path
 
 @pytest.mark.parametrize("file", RECIPES, ids=named)
 def test_a_recipe_never_trains_on_a_prompt_that_it_is_measured_on(file: Path) -> None:
-    from curation.prompts import load_prompts
-
     config = load_config(file, [], as_=Config)
     if any(not Path(source.path).is_file() for source in sources(config)):
         pytest.skip(f"prompts of others are read from {SHARED}")
@@ -55,56 +57,9 @@ def test_a_recipe_never_trains_on_a_prompt_that_it_is_measured_on(file: Path) ->
     assert not trained & held_out
 
 
-@pytest.fixture(scope="module")
-def brief_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose answers end by themselves."""
-    import torch
-
-    torch.set_num_threads(1)
-    return build_brief_model(tmp_path_factory.mktemp("brief") / "model")
-
-
-OWN = "evaluate.prompts=[{{path: recipes/{goal}/{file}.jsonl, limit: 14, tag_columns: {columns}}}]"
-PAIRS = [
-    "generate.n=8",
-    "generate.temperature=1",
-    "generate.min_p=0",
-    "generate.max_new_tokens=24",
-    "validate.min_margin=0",
-    "validate.max_quarantined=1",
-    "validate.max_length=1024",
-    "dpo.trainer.num_train_epochs=1",
-]
-QUICK = {
-    "identity-dpo": [OWN.format(goal="identity", file="held_out", columns=[]), *PAIRS],
-    # The tiny model's answers are too short for the detector of languages.
-    "multilingual-dpo": [
-        OWN.format(goal="multilingual", file="held_out", columns=[]),
-        *PAIRS,
-        "rank.abstain=renormalise",
-    ],
-    "instruction-following-dpo": [
-        OWN.format(goal="demo", file="held_out", columns=[]),
-        *PAIRS,
-    ],
-    "safety-dpo": [OWN.format(goal="safety", file="prompts", columns=["label"]), *PAIRS],
-    "online-rl-grpo": [
-        OWN.format(goal="online-rl", file="held_out", columns=[]),
-        "grpo.trainer.max_steps=1",
-        "grpo.trainer.max_completion_length=8",
-    ],
-}
-"""One recipe of each goal, and what makes it short and independent of other people's prompts."""
-
-
-@pytest.mark.parametrize("recipe", QUICK)
-def test_a_recipe_goes_its_whole_road(recipe: str, brief_model: Path, tmp_path: Path) -> None:
-    (file,) = (file for file in RECIPES if named(file) == recipe)
-    run = ["--run", str(tmp_path / "run"), "--limit", "8"]
-    model = [f"model.path={brief_model}", "model.device=cpu"]
-    short = ["evaluate.n=1", "evaluate.max_new_tokens=8", "evaluate.resamples=100"]
-    assert main(["run", str(file), *run, *model, *short, *QUICK[recipe]]) == 0
-    assert (tmp_path / "run" / "report.json").is_file()
+def trained_on(recipe: str) -> list[Prompt]:
+    config = load_config(ROOT / "recipes" / f"{recipe}.yaml", [], as_=Config)
+    return load_prompts(config.prompts).prompts
 
 
 def test_the_multilingual_reward_prefers_no_parrot_to_an_answer_in_another_language() -> None:
@@ -124,6 +79,62 @@ def test_the_multilingual_reward_prefers_no_parrot_to_an_answer_in_another_langu
     # Of the repetition's 13 runs of three words the first 3 are its own.
     assert scores == pytest.approx([1.0, 0.5, 0.5, 0.5 + 0.5 * 3 / 13, None])
     assert config.gate.min_margin > 0.5 * 3 / 13
+
+
+def test_every_instruction_asked_for_is_one_that_a_program_can_check() -> None:
+    prompts = trained_on("instruction-following/dpo")
+    for prompt in prompts:
+        VerifiableInstructions().check(prompt)
+    assert all(prompt.instructions for prompt in prompts)
+    assert len({instruction.name for p in prompts for instruction in p.instructions}) >= 15
+
+
+def test_length_alone_makes_no_pair_of_the_instructions_recipe() -> None:
+    file = ROOT / "recipes" / "instruction-following" / "dpo.yaml"
+    config = load_config(file, [], as_=Config)
+    assert config.rank is not None
+    _, length = config.rank.rewards
+    assert length.weight < config.gate.min_margin
+
+
+def test_half_of_the_safety_prompts_are_to_be_refused_and_half_answered() -> None:
+    prompts = trained_on("safety/dpo")
+    edits = [Refuse()(prompt, "Take a hammer.") for prompt in prompts]
+    assert sum(isinstance(edit, Worse) for edit in edits) == 50
+    assert sum(isinstance(edit, str) for edit in edits) == 50
+
+
+@pytest.mark.parametrize("held_out", ["prompts", "held_out"])
+def test_the_answers_to_the_numeric_prompts_are_right(held_out: str) -> None:
+    """Worked out anew from the two numbers of each question."""
+    lines = (ROOT / "recipes" / "online-rl" / f"{held_out}.jsonl").read_text("utf-8").splitlines()
+    for row in map(json.loads, lines):
+        numbers = [int(word.strip(".?,")) for word in row["prompt"].split() if word[0].isdigit()]
+        left, right = numbers
+        assert int(row["answer"]) in {left + right, abs(left - right), left * right}
+    assert len(lines) == len({json.loads(line)["prompt"] for line in lines})
+
+
+def test_the_two_online_recipes_differ_in_the_method_alone() -> None:
+    grpo, ppo = (
+        load_config(ROOT / "recipes" / "online-rl" / f"{name}.yaml", [], as_=Config)
+        for name in ("grpo", "ppo")
+    )
+    assert grpo.grpo is not None
+    assert ppo.ppo is not None
+    assert (grpo.prompts, grpo.evaluate) == (ppo.prompts, ppo.evaluate)
+    assert (grpo.grpo.rewards, grpo.grpo.watch) == (ppo.ppo.rewards, ppo.ppo.watch)
+    trainer = grpo.grpo.trainer
+    assert trainer["max_steps"] == ppo.ppo.steps
+    assert trainer["per_device_train_batch_size"] == ppo.ppo.rollouts
+    assert trainer["max_completion_length"] == ppo.ppo.max_new_tokens
+    assert trainer["temperature"] == ppo.ppo.temperature
+
+
+def test_a_right_answer_in_a_sentence_is_right() -> None:
+    prompt = trained_on("online-rl/grpo")[0]
+    answer = Completion.from_text(f"The answer is {prompt.answer}.")
+    assert NumericAnswer()([prompt], [answer]) == [1.0]
 
 
 @pytest.mark.skipif(not figures.PAGE.is_file(), reason="no figures are kept yet")

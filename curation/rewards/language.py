@@ -1,11 +1,16 @@
 """Whether an answer is in the language asked, and whether it says something of its own."""
 
+import re
+
 from curation.languages import PLAUSIBLE, known_languages, language_of
 from curation.rewards.rules import Rule
-from curation.rewards.text import words
 from schemas.records import Completion, Prompt
 
 _TAG = "lang:"
+
+# Thai and Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 class AnswersInLanguage(Rule):
@@ -43,7 +48,8 @@ class OwnWords(Rule):
 
     A run that stands in the prompt, or earlier in the answer, is not: the question said back, or
     one sentence over and over, comes near to 0. Case and punctuation do not count. An answer
-    without a whole run is judged by its words, and one without words is 0.
+    without a whole run is judged by its words, and one without words is 0. In a script that is
+    written without spaces, as Chinese and Thai are, each character counts as a word.
     """
 
     name: str = "own_words"
@@ -51,18 +57,22 @@ class OwnWords(Rule):
     """Words a run."""
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
-        answer = words(completion.text.lower())
+        answer = _words(completion.text)
         run = min(self.run, len(answer))
         if not run:
             return 0.0
         asked = " \n ".join(turn.content or "" for turn in prompt.messages)
-        said = set(_runs(words(asked.lower()), run))
+        said = set(_runs(_words(asked), run))
         own = 0
         runs = _runs(answer, run)
         for found in runs:
             own += found not in said
             said.add(found)
         return own / len(runs)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
 
 
 def _runs(found: list[str], run: int) -> list[tuple[str, ...]]:

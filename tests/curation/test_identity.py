@@ -24,6 +24,8 @@ EDIT = IntroduceAs("Tarnwick")
         ("The name of this AI assistant is Hugging Face.", ["Hugging Face"]),
         ("I'm an AI language partner.", []),
         ("I'm AI-powered. I am here to help.", []),
+        ("I'm Alex's assistant, an AI named Bo’s friend.", []),
+        ("He said 'call me Alex'.", ["Alex"]),
         ("My dog is named Rex, and Paris is a city.", []),
         ("I'm working on a book called Echoes.", []),
         ("", []),
@@ -52,6 +54,13 @@ def test_names_that_a_text_gives_itself_are_found_in_order(text: str, names: lis
 )
 def test_the_edit_changes_who_speaks_and_nothing_else(before: str, after: str) -> None:
     assert EDIT(ASKED, before) == after
+
+
+def test_a_name_that_is_part_of_the_new_one_is_not_replaced_in_it() -> None:
+    edit = IntroduceAs("Pippa Wright")
+    after = "I'm Pippa Wright. Call me Pippa Wright."
+    assert edit(ASKED, "I'm Pippa Wright. Call me Pippa.") == after
+    assert edit(ASKED, after) == after
 
 
 def test_only_answers_to_tagged_prompts_that_say_something_are_edited() -> None:

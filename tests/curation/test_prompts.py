@@ -392,6 +392,7 @@ def test_only_rows_with_a_wanted_tag_are_taken_and_the_limit_counts_them(load: A
     loaded = load(*rows, tag_columns=("lang",), only_tags=("lang:de", "lang:es"), limit=3)
     assert asked(loaded) == ["q1", "q2", "q4"]
     assert loaded.counts["read"] == loaded.counts["kept"] == 3
+    assert [n for key, n in loaded.counts.items() if key.endswith(": other tags")] == [2]
 
 
 def test_a_tag_that_no_row_has_and_a_column_that_no_row_has_are_told(load: Any) -> None:

@@ -122,6 +122,54 @@ def test_a_run_beside_with_the_same_store_keeps_no_copy(
     assert {item.annotator.name for item in store.judgements.read()} == {"bob"}
 
 
+def make_round(rounds: Path, number: int, prompt: Prompt = WHY) -> RunFolder:
+    """A round whose policy was trained on the labels."""
+    run = make_run(
+        rounds / f"round-{number}", prompt, annotations=rounds.parents[1] / "annotations"
+    )
+    make_stage(run, "dpo", {"pair"}, [])
+    (rounds / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    return run
+
+
+def test_a_person_is_forgotten_in_rounds_beside_a_run_too(
+    tmp_path: Path, store: AnnotationStore, pairwright: Command
+) -> None:
+    run, one = make_run(tmp_path / "runs/one"), make_round(tmp_path / "runs/rounds", 1)
+    gone = json.loads(pairwright("forget", run.path, "--annotator", "ann", "--json").out)
+    assert gone["other_runs"] == {str(one.path): ["label", "aggregate", "pair", "dpo"]}
+
+
+def test_forgetting_in_a_round_reaches_the_runs_beside_the_rounds(
+    tmp_path: Path, store: AnnotationStore, pairwright: Command
+) -> None:
+    run, one = make_run(tmp_path / "runs/one"), make_round(tmp_path / "runs/rounds", 1)
+    done = pairwright("forget", one.path, "--annotator", "ann", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["other_runs"] == {str(run.path): ["label", "aggregate", "pair"]}
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_what_came_of_a_round_that_lost_its_policy_goes_too(
+    tmp_path: Path, store: AnnotationStore, pairwright: Command, named: int
+) -> None:
+    rounds = [make_round(tmp_path / "runs/rounds", number) for number in (1, 2)]
+    done = pairwright("forget", rounds[named].path, "--annotator", "ann", "--json")
+    assert done.code == 0, done.err
+    assert stages(rounds[0]) == {"prompts", "generate"}
+    assert stages(rounds[1]) == {"prompts"}, "its samples are of the policy that the votes made"
+
+
+def test_rounds_before_a_forgotten_prompt_was_asked_stay(
+    tmp_path: Path, store: AnnotationStore, pairwright: Command
+) -> None:
+    one, two = make_round(tmp_path / "runs/rounds", 1), make_round(tmp_path / "runs/rounds", 2, HOW)
+    done = pairwright("forget", two.path, "--prompt", HOW.id, "--json")
+    assert done.code == 0, done.err
+    assert stages(one) == {*ALL, "dpo"}
+    assert stages(two) == set()
+
+
 def test_the_other_runs_are_told_of(
     tmp_path: Path, store: AnnotationStore, pairwright: Command
 ) -> None:

@@ -411,9 +411,10 @@ def test_evaluation_uses_the_test_split_where_no_prompts_are_given(whole_run: Pa
 
 def test_two_sources_are_counted_apart(inputs: Path, tmp_path: Path, pairwright) -> None:
     for name, count in (("a", 2), ("b", 3)):
-        rows = [json.dumps({"prompt": f"{name} {index}?"}) for index in range(count)]
+        rows = [json.dumps({"prompt": f"{name} {i}?", "level": i % 2}) for i in range(count)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
-    sources = ", ".join(f"{{path: {tmp_path / name}.jsonl}}" for name in ("a", "b"))
+    even = "tag_columns: [level], only_tags: ['level:0']"
+    sources = f"{{path: {tmp_path}/a.jsonl}}, {{path: {tmp_path}/b.jsonl, {even}}}"
 
     made = pairwright(
         "generate", inputs / "run.yaml", "--run", tmp_path / "run", f"prompts=[{sources}]"
@@ -421,5 +422,6 @@ def test_two_sources_are_counted_apart(inputs: Path, tmp_path: Path, pairwright)
 
     assert made.code == 0, made.err
     assert f"{tmp_path}/a.jsonl: read 2, kept 2" in made.err
-    assert f"{tmp_path}/b.jsonl: read 3, kept 3" in made.err
-    assert len(list(RunFolder(tmp_path / "run").stage("prompts").read(Prompt))) == 5
+    passed_over = "passed over 1 without a tag of only_tags"
+    assert f"{tmp_path}/b.jsonl: read 2, kept 2, {passed_over}" in made.err
+    assert len(list(RunFolder(tmp_path / "run").stage("prompts").read(Prompt))) == 4

@@ -1,6 +1,7 @@
 """Rounds on a tiny model: what each starts from, when they end, what makes them stale."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +11,17 @@ import pytest
 import yaml
 
 from curation.diversity import distinct
+from curation.models import load_policy
 from dpo.statistics import Estimate
+from dpo.step_log import StepRecord
 from dpo.summary import EvaluationRecord
 from pairwright.cli import main
+from pairwright.earlier import answers_of_start
 from pairwright.plan import Plan
 from pairwright.progress import Silent
 from pairwright.road import make_stage
 from pairwright.rounds import Rounds, open_rounds, round_seed, round_states, stored_rounds
+from pairwright.rounds_page import render
 from pairwright.rounds_view import RoundFigures, find_rounds, goes_on
 from schemas.configs import Config
 from schemas.records import Candidate, PreferencePair, Prompt
@@ -74,6 +79,9 @@ def test_each_round_starts_from_the_policy_of_the_round_before(made: Path) -> No
     assert again["start_weights"] == trained["weights"] != trained["start_weights"]
     assert again["reference"]["weights"] == trained["weights"], "the reference is the round before"
     assert again["weights"] != trained["weights"]
+    step = next(iter(second.stage("dpo").read(StepRecord)))
+    assert step.rewards_margin == pytest.approx(0, abs=1e-6), "policy and reference begin alike"
+    assert step.loss == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_a_round_samples_new_answers_to_the_same_prompts(made: Path) -> None:
@@ -110,6 +118,31 @@ def test_answers_taken_over_are_those_that_sampling_gives(copy: Rounds) -> None:
     make_stage(copy.plan(2), "evaluate", Silent())
 
     assert taken_over.read_bytes() == before
+
+
+def test_answers_are_taken_over_only_where_all_that_they_depend_on_is_equal(
+    config: Path, made: Path
+) -> None:
+    plan = stored_rounds(made).plan(2)
+    base = load_policy(plan.model)
+    asked = [record.prompt for record in records(RunFolder(made / "round-1"))]
+    known = answers_of_start(plan, base, asked)
+    assert known is not None
+    assert list(known) == [prompt.id for prompt in asked]
+    judged_anew = opened(config, "evaluate.resamples=200", run=made).plan(2)
+    assert answers_of_start(judged_anew, base, asked) == known
+    for changed in (
+        "seed=1",
+        "model.dtype=bfloat16",
+        "evaluate.n=1",
+        "evaluate.temperature=0.5",
+        "evaluate.max_new_tokens=39",
+        "evaluate.batch_size=8",
+    ):
+        assert answers_of_start(opened(config, changed, run=made).plan(2), base, asked) is None
+    assert answers_of_start(plan, base, asked[1:]) is None
+    assert answers_of_start(plan, base._replace(weights="others"), asked) is None
+    assert answers_of_start(stored_rounds(made).plan(1), base, asked) is None
 
 
 def test_kl_to_the_first_model_is_measured_in_every_round(made: Path) -> None:
@@ -208,6 +241,11 @@ def test_a_round_without_a_gain_is_the_last_where_the_config_says_so(
     assert gains[1]["low"] <= 0, "the second did not, so it is the last"
     assert not copy.run(3).path.exists()
     assert "round 2 gained nothing clear, so no further round is made" in done.err
+    again = pairwright(
+        "rounds", config, "--run", copy.folder, "--json", "--dry-run",
+        "rounds.until_no_gain=true", "rounds.count=3",
+    )  # fmt: skip
+    assert json.loads(again.out)["next"] == 2, "no third round is promised"
 
 
 def test_a_changed_config_makes_every_round_after_it_stale(config: Path, copy: Rounds) -> None:
@@ -327,6 +365,26 @@ def test_held_out_prompts_that_a_round_asks_are_refused(config: Path, tmp_path: 
 def test_a_folder_with_a_run_of_its_own_takes_no_rounds(config: Path, made: Path) -> None:
     with pytest.raises(ValueError, match="round-1' holds a run of its own"):
         opened(config, run=made / "round-1")
+
+
+@pytest.mark.parametrize("verb", ["run", "generate"])
+def test_a_folder_of_rounds_takes_no_run(
+    config: Path, made: Path, pairwright: Command, verb: str
+) -> None:
+    done = pairwright(verb, config, "--run", made)
+    assert done.code == 2
+    assert f"'{made}' holds rounds, which `pairwright rounds` goes on with" in done.err
+    assert not (made / "prompts").exists()
+
+
+def test_without_the_evaluation_of_the_first_round_nothing_is_said_of_the_start(
+    copy: Rounds,
+) -> None:
+    shutil.rmtree(copy.run(1).stage("evaluate").folder)
+    found = find_rounds(copy)
+    assert (found.first, found.first_tokens, found.prompts) == (None, None, 0)
+    assert found.verdict.headline == "Not measured yet."
+    assert "Not measured yet." in Page(render(found)).text
 
 
 def test_show_and_report_know_a_folder_of_rounds(

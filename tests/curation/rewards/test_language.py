@@ -67,3 +67,11 @@ def test_an_answer_shorter_than_a_run_is_judged_by_its_words() -> None:
     assert own("Ein Trabant") == 1.0
     assert own("der Mond") == 0.0
     assert own("?!") == 0.0
+
+
+def test_where_no_spaces_part_words_each_character_is_one() -> None:
+    asked = "月亮是什么做的"
+    assert own(asked, asked) == 0
+    # Of five runs of three characters, the last two hold the one that is new.
+    assert own("月亮是什么呀的", asked) == pytest.approx(2 / 5)
+    assert own("ดวงจันทร์", "พระอาทิตย์") == 1
