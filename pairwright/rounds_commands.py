@@ -68,13 +68,13 @@ def report_rounds(folder: Path, *, as_json: bool) -> None:
 
 
 def _make(rounds: Rounds, progress: Progress) -> RoundsFindings:
-    """The rounds, each told in a table as it ends, unless all of it was there."""
+    """The rounds, each but the last told in a table as it ends, unless all of it was there."""
 
     def after_round(ended: int, made: Sequence[Made]) -> bool:
         found = find_rounds(rounds, last=ended)
-        if any(stage.outcome != "reused" for stage in made):
+        follows = ended < rounds.most and goes_on(rounds, found.rounds[-1])
+        if follows and any(stage.outcome != "reused" for stage in made):
             progress.console.print(gains_table(found), highlight=False)
-        follows = goes_on(rounds, found.rounds[-1])
         if not follows and ended < rounds.most:
             progress.line(f"round {ended} gained nothing clear, so no further round is made")
         return follows

@@ -31,14 +31,17 @@ MANY_KINDS = 12
 
 _KEPT_NAME = re.compile(r"(?P<goal>.+)-(?P<stage>[a-z]+)-seed-(?P<seed>\d+)\.json")
 _HOW_TO_READ = "How to read it: "
+_UNTESTED = "# untested: minutes on the real model; a test runs it on a tiny one"
+"""What the tests of the site's commands are told."""
 
 _INTRODUCTION = """\
 # Recipes
 
 Each recipe is one config, run for real on the bundled SmolLM2-135M-Instruct. Held-out prompts \
 are answered before and after, decoded alike. Intervals are 95%, paired by prompt; a change is \
-clear, and in bold, where its interval leaves out zero. `python recipes/figures.py` writes this \
-page from the recipes and from the `report.json` kept of each run, which its seed links to.
+clear, and in bold, where its interval leaves out zero. Commands run in the project's folder; \
+`python recipes/figures.py` writes this page from the recipes and from the `report.json` kept of \
+each run, which its seed links to.
 """
 
 
@@ -125,6 +128,17 @@ def in_words(gains: Mapping[int, Mapping[str, Any]]) -> str:
     return "; ".join(said)
 
 
+def fallen(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Which kinds of prompt clearly lost in some seed, to be told beside any gain."""
+    kinds = {
+        item["kind"]: None
+        for evaluation in evaluations
+        for item in evaluation["by_kind"]
+        if item["gain"]["high"] is not None and item["gain"]["high"] < 0
+    }
+    return f"; a clear loss in {', '.join(f'`{kind}`' for kind in kinds)}" if kinds else ""
+
+
 def _seeds(some: Sequence[int], total: int) -> str:
     if len(some) == total:
         return "the one seed" if total == 1 else f"all {total} seeds"
@@ -135,7 +149,7 @@ def _overview(recipes: Sequence[Recipe]) -> str:
     rows = [
         f"| [{recipe.title}](#{_anchor(recipe.title)}) | "
         + ", ".join(_signed(e["reward_gain"]["mean"]) for e in recipe.evaluations)
-        + f" | {in_words(_gains(recipe))} |"
+        + f" | {in_words(_gains(recipe))}{fallen(recipe.evaluations)} |"
         for recipe in recipes
     ]
     return "\n".join(["| recipe | gain, by seed | in words |", "|---|---|---|", *rows, ""])
@@ -145,6 +159,7 @@ def _section(recipe: Recipe) -> str:
     said = comment(ROOT / recipe.file)
     seeds = list(recipe.reports)
     run = f"runs/{recipe.goal}-{recipe.stage}"
+    command = f"pairwright run {recipe.file} --run {run}-{seeds[0]} seed={seeds[0]}"
     links = " | ".join(
         f"[seed {seed}](recipes/{recipe.goal}-{recipe.stage}-seed-{seed}.json)" for seed in seeds
     )
@@ -152,9 +167,9 @@ def _section(recipe: Recipe) -> str:
     parts = [
         f"## {recipe.title}",
         *said.taught,
-        f"```\npairwright run {recipe.file} --run {run}-{seeds[0]} seed={seeds[0]}\n```",
+        f"```sh\n{command}   {_UNTESTED}\n```",
         "\n".join([*head, *_rows(recipe)]),
-        f"In words: {in_words(_gains(recipe))}.",
+        f"In words: {in_words(_gains(recipe))}{fallen(recipe.evaluations)}.",
         *said.how_to_read,
     ]
     return "\n\n".join(parts) + "\n"

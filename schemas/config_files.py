@@ -66,7 +66,9 @@ def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
             message = unknown_key(keys[-1], _keys_at(as_, keys[:-1]))
             section = ".".join(keys[:-1])
             raise ValueError(f"{where}: {section + ': ' if section else ''}{message}") from None
-        raise ValueError(f"{where}: {first_error(error)}") from None
+        found = detail["input"]
+        said = f", found {found!r}" if isinstance(found, str | int | float) else ""
+        raise ValueError(f"{where}: {first_error(error)}{said}") from None
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

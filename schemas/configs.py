@@ -32,6 +32,7 @@ class ModelConfig(Section):
     path: str
     """A folder, a hub name, or `smollm2-135m-instruct` (the model the demo bundles)."""
     revision: str | None = None
+    """Of a hub name: a branch, tag or commit."""
     adapter: str | None = None
     """A folder with a trained LoRA adapter that belongs to the SFT model."""
     chat_template: Path | None = None
@@ -43,23 +44,28 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: float32 on a CPU, bfloat16 on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where there is one."""
 
 
 class PromptSource(Section):
     """Where prompts come from: a JSONL, Parquet or CSV file, or a `datasets` name or folder."""
 
     path: str
+    """The file, the folder, or the name."""
     split: str = "train"
     """For a `datasets` name or folder."""
     column: str | None = None
     """The prompt's column; default: messages, prompt, conversations, question, text or turns."""
     tags: tuple[str, ...] = ()
+    """Given to each of its prompts, besides their own."""
     tag_columns: tuple[str, ...] = ()
     """Columns whose value becomes a tag with the column's name: `lang:de`."""
     only_tags: tuple[str, ...] = ()
     """Take only the rows that have one of these tags; `limit` counts the rows taken."""
     licence: str | None = None
+    """Of its prompts, where their rows do not say; the dataset card names it."""
     limit: int | None = Field(default=None, ge=1)
+    """Take only the first so many rows."""
 
     @model_serializer(mode="wrap")
     def _without_unused_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -83,11 +89,15 @@ class SamplingConfig(Section):
     temperature: float = Field(default=1.0, ge=0)
     """0 is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample among the likeliest tokens that together have this probability; 1 keeps all."""
     top_k: int = Field(default=0, ge=0)
     """0 keeps every token."""
     min_p: float = Field(default=0.0, ge=0, lt=1)
+    """Drop tokens less likely than this share of the likeliest one; 0 keeps all."""
     repetition_penalty: float = Field(default=1.0, gt=0)
+    """Above 1, tokens that were said already become less likely."""
     max_new_tokens: int = Field(default=256, ge=1)
+    """Where an answer is cut off."""
 
 
 class EndpointConfig(Section):
@@ -102,6 +112,7 @@ class EndpointConfig(Section):
     concurrency: int = Field(default=8, ge=1)
     """Requests in flight."""
     requests_a_minute: float | None = Field(default=None, gt=0)
+    """Pace; null: as fast as `concurrency` allows."""
     retries: int = Field(default=5, ge=0)
     """Of a request that was refused for its rate, timed out or met a failing server."""
     timeout: float = Field(default=120.0, gt=0)
@@ -131,7 +142,9 @@ class RewardConfig(Section):
     use: str
     """`package.module:name`."""
     args: dict[str, Any] = Field(default_factory=dict)
+    """What it is built with, by name."""
     weight: float = 1.0
+    """Its factor in the sum."""
     name: str | None = None
     """What reports call it; default: the name in `use`."""
 
@@ -173,6 +186,7 @@ class SimulatedAnnotator(Section):
     """A script in a person's place, for demos and tests; it is called simulated everywhere."""
 
     name: str
+    """The user name; one of a workspace."""
     accuracy: float = Field(default=0.8, ge=0, le=1)
     """Share of answers that are right, where one answer is better."""
     spammer: bool = False
@@ -206,6 +220,7 @@ class LabelConfig(Section):
     layout: Literal["auto", "side_by_side", "stacked"] = "auto"
     """auto: long answers side by side with their differences marked, short ones stacked."""
     gold: GoldConfig | None = None
+    """Questions whose answer is known; default: none."""
     mirror: bool = False
     """Show each pair in both orders, as two records."""
     assisted: bool = False
@@ -228,23 +243,28 @@ class AggregateConfig(Section):
     """score: by the machine's scores; the others: by people's votes. Default: majority where
     people are asked, else score."""
     question: str = "overall"
+    """Which of the questions asked decides: the overall one, or a criterion."""
     min_votes: int = Field(default=1, ge=1)
     """A pair with fewer votes of people concludes nothing, unless an adjudicator ruled."""
 
 
 class PairConfig(Section):
     strategy: str = "curation.pairs:BestVsWorst"
+    """`package.module:name` of a pair strategy."""
     args: dict[str, Any] = Field(default_factory=dict)
+    """What the strategy is built with."""
     edit: str | None = None
     """`package.module:name` of an edit of the SFT model's own answers: chosen is the edit, or the
     answer where the edit says that its text is worse."""
     edit_args: dict[str, Any] = Field(default_factory=dict)
+    """What the edit is built with."""
 
 
 class ValidateConfig(Section):
     max_length: int = Field(default=1024, ge=2)
     """Tokens of prompt and completion that the trainer keeps."""
     min_margin: float = Field(default=0.0, ge=0)
+    """Pairs with a smaller margin are kept out; those without one pass."""
     test_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of prompt groups whose pairs are held out of training."""
     max_quarantined: float = Field(default=0.5, ge=0, le=1)
@@ -255,9 +275,13 @@ class ValidateConfig(Section):
 
 class LoraConfig(Section):
     r: int = Field(default=16, ge=1)
+    """Rank of the adapter."""
     alpha: int = Field(default=32, ge=1)
+    """The adapter counts alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that are dropped in training."""
     target_modules: str | tuple[str, ...] = "all-linear"
+    """Which layers get an adapter."""
 
 
 class DpoConfig(Section):
@@ -276,9 +300,11 @@ class ConversationSource(Section):
     holds messages, or prompt and completion."""
 
     path: str
+    """The file, the folder, or the name."""
     split: str = "train"
     """For a `datasets` name or folder."""
     limit: int | None = Field(default=None, ge=1)
+    """Take only the first so many rows."""
 
 
 ConversationSources = Annotated[
@@ -290,9 +316,11 @@ class SftConfig(Section):
     """Fine-tuning before all else: what it makes is the SFT model of the later stages."""
 
     data: Annotated[ConversationSources, Field(min_length=1)]
+    """The conversations to learn from."""
     lora: LoraConfig | None = LoraConfig()
     """null trains all weights. An adapter is merged, so that the later stages find one model."""
     max_length: int = Field(default=1024, ge=2)
+    """Tokens of a row; what is longer is cut."""
     test_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of conversations held out, to measure the loss on."""
     trainer: dict[str, Any] = Field(default_factory=dict)
@@ -343,6 +371,7 @@ class OnlineConfig(Section):
     abstain: Literal["renormalise", "abstain"] | None = None
     """When a reward abstains; default: as in `rank`."""
     watch: WatchConfig = WatchConfig()
+    """Held-out rewards and stop rules."""
 
     @model_validator(mode="after")
     def _rewards_or_judge(self) -> Self:
@@ -372,20 +401,24 @@ class PpoConfig(OnlineConfig, SamplingConfig):
     microbatch: int = Field(default=8, ge=1)
     """Rollouts that one forward pass holds; what memory allows, the numbers do not depend on it."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Of the policy, with AdamW."""
     value_learning_rate: float | None = Field(default=None, gt=0)
     """Of the value head (and trunk, where separate); default: learning_rate. About three times that
     is a good start on small models."""
     warmup_steps: int = Field(default=0, ge=0)
     """PPO steps over which the learning rates rise to their full height."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """The gradient is clipped to this norm."""
     value: Literal["shared", "separate"] = "shared"
     """The value head's trunk: the policy's own, or a second copy of the SFT model."""
     value_coef: float = Field(default=0.1, ge=0)
+    """Weight of the value loss beside the policy's."""
     clip: float = Field(default=0.2, gt=0)
     """How far the probability ratio may move from 1 and still gain."""
     value_clip: float | None = Field(default=0.2, gt=0)
     """null: the value loss is not clipped."""
     gamma: float = Field(default=1.0, gt=0, le=1)
+    """Discount of rewards to come."""
     lam: float = Field(default=0.95, ge=0, le=1)
     """Lambda of generalised advantage estimation."""
     whiten: bool = True
@@ -422,7 +455,9 @@ class EvaluateConfig(SamplingConfig):
     prompts: PromptSources = ()
     """Held-out prompts; the pairs' test split where none are given."""
     n: int = Field(default=2, ge=1)
+    """Answers a prompt, of each model."""
     batch_size: int = Field(default=16, ge=1)
+    """Sequences that are decoded together."""
     rewards: tuple[RewardConfig, ...] = ()
     """Default: the rewards that trained the policy online, or else those that ranked."""
     policy: str | None = None
@@ -431,7 +466,9 @@ class EvaluateConfig(SamplingConfig):
     """Another model to which the policy's KL is measured too; `rounds` sets it to the model that
     the first round began with."""
     resamples: int = Field(default=10_000, ge=100)
+    """Of the bootstrap."""
     confidence_level: float = Field(default=0.95, gt=0, lt=1)
+    """Of the intervals."""
 
 
 class RoundsConfig(Section):
@@ -450,21 +487,35 @@ class Config(Section):
     run: Path
     """The run's folder."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of everything that is drawn; the same seed gives the same run."""
     model: ModelConfig
+    """The SFT model, or the base model where there is a section `sft`."""
     prompts: Annotated[PromptSources, Field(min_length=1)]
+    """What the model is asked."""
     sft: SftConfig | None = None
+    """Fine-tune first; default: the model is an SFT model already."""
     generate: GenerateConfig = GenerateConfig()
+    """How candidates are sampled."""
     rank: RankConfig | None = None
+    """How a machine ranks them."""
     label: LabelConfig | None = None
+    """How people are asked."""
     aggregate: AggregateConfig = AggregateConfig()
+    """How judgements become rankings."""
     pair: PairConfig = PairConfig()
+    """Which candidates are set against each other."""
     gate: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
+    """What the gate lets pass."""
     reward: RewardModelConfig | None = None
+    """Train a reward model on the pairs; default: none."""
     dpo: DpoConfig = DpoConfig()
     """One policy a run: trained with DPO unless there is a section `grpo` or `ppo`."""
     grpo: GrpoConfig | None = None
+    """Train the policy online with GRPO, in place of DPO."""
     ppo: PpoConfig | None = None
+    """Train the policy online with PPO, in place of DPO."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """How the policy is compared with the SFT model."""
     rounds: RoundsConfig = RoundsConfig()
     """What `pairwright rounds CONFIG` reads besides; a single run does not."""
 

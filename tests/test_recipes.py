@@ -146,6 +146,15 @@ def estimate(low: float | None, high: float | None) -> dict[str, Any]:
     return {"mean": 0.1, "low": low, "high": high}
 
 
+def test_a_kind_that_clearly_lost_is_told_beside_the_gain() -> None:
+    def evaluation(**highs: float | None) -> dict[str, Any]:
+        return {"by_kind": [{"kind": k, "gain": {"high": high}} for k, high in highs.items()]}
+
+    seeds = [evaluation(other=-0.03, name=0.9), evaluation(other=-0.01, name=None)]
+    assert figures.fallen(seeds) == "; a clear loss in `other`"
+    assert figures.fallen([evaluation(other=0.0)]) == ""
+
+
 def test_a_gain_that_is_none_is_said_in_words() -> None:
     clear, none, worse = estimate(0.01, 0.2), estimate(-0.1, 0.3), estimate(-0.3, -0.1)
     unknown = estimate(None, None)

@@ -49,7 +49,10 @@ def open_rows(path: str | Path, *, split: str = "train") -> Rows:
     if not file.is_file():
         if _may_be_hub_name(str(path)):
             return Rows("row", _dataset_rows(str(path), split))
-        raise ValueError(f"'{path}' does not exist; expected a file, a folder or a dataset's name")
+        raise ValueError(
+            f"'{path}' does not exist; expected a file, a folder or a dataset's name (paths start "
+            f"from the folder that the command runs in, '{Path.cwd()}')"
+        )
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         return Rows("row", _parquet_rows(file))

@@ -1,4 +1,5 @@
-"""What the site adds to the pages: parts made from the code, and links to files outside docs/."""
+"""What the site changes in the pages: parts made from the code, links that lead outside docs/, and
+marks that only the tests read."""
 
 import re
 from pathlib import Path
@@ -13,13 +14,15 @@ DOCS = ROOT / "docs"
 
 _PART = re.compile(r"^<!-- made from (?P<what>[\w. -]+) -->$", re.MULTILINE)
 _FENCE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+_UNTESTED = re.compile(r"(?<=  # )untested: ")
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>[^)#\s:]+)(?:#[^)\s]*)?\)")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """The page with its made parts in place, and no link that leads out of the site."""
+    """The page with its made parts in place, no link out of the site, and no mark for the tests."""
     folder = (DOCS / page.file.src_uri).parent
-    return without_outer_links(_PART.sub(lambda found: made(found["what"]), markdown), folder)
+    whole = _PART.sub(lambda found: made(found["what"]), markdown)
+    return _UNTESTED.sub("", without_outer_links(whole, folder))
 
 
 def made(what: str) -> str:
