@@ -1,6 +1,8 @@
 """Every notebook runs through with a tiny model, and is kept as it should be."""
 
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -10,17 +12,23 @@ from notebooks.render import NotebookFailed, execute, main, notebook_files, page
 from notebooks.tidy import tidy
 
 FILES = notebook_files()
-_FROM_OUTSIDE = re.compile(r"<script|<link|<iframe|<object|@import|url\(|src=.(?!data:)")
-"""What would make a page fetch something; pictures are inside, as `data:`."""
+_FROM_OUTSIDE = re.compile(r"<script|<link|<iframe|<object|@import|url\((?!#)|src=.(?!data:)")
+"""What would make a page fetch something; pictures are inside, as `data:` or as SVG, whose parts
+name one another by `#`."""
 
 
 @pytest.fixture
-def small(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notebooks that start here take the tiny model and write to a folder of the test's."""
+def small(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Notebooks that start here take the tiny model and write to a folder of the test's.
+
+    A browser puts a socket there, whose path may not be as long as pytest's own folders are.
+    """
     monkeypatch.setenv("PAIRWRIGHT_MODEL", str(tiny_model_folder))
     monkeypatch.setenv("PAIRWRIGHT_NOTEBOOKS", "small")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory(prefix="nb-") as short:
+        monkeypatch.setenv("TMPDIR", short)
+        yield
 
 
 def _notebook(file: Path, *sources: str) -> Path:
