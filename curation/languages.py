@@ -14,9 +14,10 @@ PLAUSIBLE = (
 )
 """Languages that a chat is likely to be in: fewer to choose from, fewer mistakes on short texts."""
 
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
-"""Thai, kana and Han, which are written without spaces."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+")
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+"""Thai, Lao, Burmese, Khmer, kana and Han, which are written without spaces: for a regular
+expression's brackets."""
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+")
 
 ENOUGH = 5
 """Words (of a script without spaces, characters) from which a language can be told: on the first

@@ -66,9 +66,10 @@ def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
             message = unknown_key(keys[-1], _keys_at(as_, keys[:-1]))
             section = ".".join(keys[:-1])
             raise ValueError(f"{where}: {section + ': ' if section else ''}{message}") from None
-        found = detail["input"]
-        said = f", found {found!r}" if isinstance(found, str | int | float) else ""
-        raise ValueError(f"{where}: {first_error(error)}{said}") from None
+        # What our own checks say names the value already.
+        plain = detail["type"] != "value_error" and isinstance(detail["input"], str | int | float)
+        found = f", found {detail['input']!r}" if plain else ""
+        raise ValueError(f"{where}: {first_error(error)}{found}") from None
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

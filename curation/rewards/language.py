@@ -2,15 +2,12 @@
 
 import re
 
-from curation.languages import PLAUSIBLE, known_languages, language_of
+from curation.languages import PLAUSIBLE, UNSPACED, known_languages, language_of
 from curation.rewards.rules import Rule
 from schemas.records import Completion, Prompt
 
 _TAG = "lang:"
-
-# Thai and Lao, Burmese, Khmer, kana, Chinese characters.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 class AnswersInLanguage(Rule):

@@ -1,9 +1,11 @@
 """One YAML file, and errors that name the key."""
 
+import ast
 from pathlib import Path
 
 import pytest
 
+from schemas import configs
 from schemas.config_files import load_config, parse_config, unknown_key
 from schemas.configs import Config
 
@@ -33,6 +35,7 @@ def test_sampling_is_neutral_unless_written():
         ({"dpo": {"lora": {"rr": 4}}}, "dpo.lora: unknown key 'rr'; did you mean 'r'?"),
         ({"validate": {"max_lenght": 9}}, "validate: unknown key 'max_lenght'; did you mean"),
         ({"generate": {"temperature": -1}}, "generate.temperature"),
+        ({"generate": {"n": "four"}}, "unable to parse string as an integer, found 'four'"),
         ({"prompts": [{"path": "a", "splits": "x"}]}, "did you mean 'split'?"),
         ({"model": {"pth": "m"}}, "model: unknown key 'pth'; did you mean 'path'?"),
         ({"prompts": "a.jsonl"}, "prompts: 'a.jsonl' stands alone; expected `path: a.jsonl`"),
@@ -45,6 +48,24 @@ def test_a_wrong_key_or_value_is_named_with_its_section(changes, complaint):
         parse(**changes)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_check_of_ours_names_the_value_once():
+    with pytest.raises(ValueError, match="stands alone") as caught:
+        parse(prompts="a.jsonl")
+    assert "found" not in str(caught.value)
+
+
+def test_every_key_says_what_it_means():
+    silent = [
+        f"{section.name}.{key.target.id}"
+        for section in ast.parse(Path(configs.__file__).read_text()).body
+        if isinstance(section, ast.ClassDef)
+        for key, after in zip(section.body, [*section.body[1:], None], strict=True)
+        if isinstance(key, ast.AnnAssign)
+        and not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant))
+    ]
+    assert silent == []
 
 
 def test_no_near_key_lists_all():

@@ -221,8 +221,9 @@ def test_two_folders_of_one_name_and_one_card_keep_their_own_rows(
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "/missing/prompts", "./missing", "a/b/c"])
 def test_a_missing_file_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}' does not exist"):
+    with pytest.raises(ValueError, match=f"'{name}' does not exist") as caught:
         read_rows(name)
+    assert str(Path.cwd()) in str(caught.value)
 
 
 def test_a_name_that_is_neither_here_nor_a_dataset_is_one_sentence() -> None:
