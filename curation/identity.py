@@ -12,10 +12,18 @@ from schemas.records import Prompt
 _WORD = r"(?!AI\b)[A-ZÀ-Þ][\w’'-]*[a-zà-ÿ][\w’'-]*"
 _NAME = rf"[\"“*]*(?P<name>(?:(?:Dr|Mr|Mrs|Ms|Prof)\.? )?{_WORD}(?: {_WORD}){{0,3}})"
 _I_AM = r"\b(?:I am|I['’]m)"
+_PEOPLE = (
+    r"(?!(?:African|American|Arab|Asian|Australian|Austrian|Belgian|Brazilian|British|Buddhist"
+    r"|Canadian|Catholic|Chinese|Dutch|Egyptian|English|European|French|German|Greek|Hindu|Indian"
+    r"|Irish|Italian|Japanese|Jewish|Korean|Mexican|Muslim|Nigerian|Norwegian|Polish|Portuguese"
+    r"|Russian|Scottish|Spanish|Swedish|Swiss|Turkish|Ukrainian|Vietnamese)\b(?! [A-ZÀ-Þ]))"
+)
+"""Whom "I'm ..." says one belongs to, which is no name unless another word of a name follows."""
 _INTRODUCTIONS = [
     re.compile(rf"{opening} {_NAME}")
     for opening in (
-        rf"{_I_AM}(?: called| named| known as)?",
+        rf"{_I_AM} (?:called|named|known as)",
+        rf"{_I_AM}(?= {_PEOPLE})",
         r"\b[Mm]y (?:\w+ )?name(?: is|['’]s)",
         r"\b[Cc]all me",
         r"\bI go by",

@@ -23,6 +23,7 @@ from pairwright.road import (
     make_road,
     make_stage,
     open_plan,
+    refuse_rounds,
     stored_plan,
 )
 from pairwright.show import made_rows, plan_table, reason_table, run_rows, stage_table
@@ -180,7 +181,9 @@ def agreement_of_run(config: Path, overrides: Sequence[str] | None, *, as_json: 
 
     output = Output(as_json=as_json)
     with output.working():
-        found = agreement_so_far(open_plan(config, overrides or (), run=None, limit=None))
+        plan = open_plan(config, overrides or (), run=None, limit=None)
+        refuse_rounds(plan.run.path)
+        found = agreement_so_far(plan)
     output.result(
         found.data(), *agreement_views(found.questions), *annotator_views(found.annotators)
     )
@@ -354,11 +357,7 @@ def _existing(run: Path) -> RunFolder:
     Raises:
         ValueError: there is none, or the folder holds rounds.
     """
-    if holds_rounds(run):
-        raise ValueError(
-            f"'{run}' holds rounds, each a run of its own; name one of them, such as "
-            f"'{run / 'round-1'}'"
-        )
+    refuse_rounds(run)
     return RunFolder.existing(run)
 
 

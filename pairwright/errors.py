@@ -65,11 +65,11 @@ def one_sentence(error: BaseException) -> str:
             f"a file could not be written ({_line(error)}); is the disk full? Free some space and "
             "repeat the command: finished parts and checkpoints are kept"
         )
+    where = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, CheckError | ValueError | OSError):
-        return _line(error)
+        return _line(error) + where
     if isinstance(error, ModuleNotFoundError):
         return f"{_line(error)}; install what is missing (`pairwright doctor` lists it)"
-    where = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
     return f"unexpected {type(error).__name__}{where}: {_line(error)} (--debug shows where)"
 
 

@@ -26,7 +26,7 @@ from pairwright.output import Output
 from pairwright.pipeline import Road
 from pairwright.plan import Plan
 from pairwright.progress import Progress
-from pairwright.road import keep_config, needs_complete, open_plan
+from pairwright.road import keep_config, needs_complete, open_plan, refuse_rounds
 
 if TYPE_CHECKING:
     from curation.argilla.client import Client
@@ -232,6 +232,7 @@ def decide(
 def _open(config: Path, overrides: Sequence[str] | None, run: Path | None) -> Plan:
     """The plan of a run that has candidates to ask about."""
     plan = open_plan(config, overrides or (), run=run, limit=None)
+    refuse_rounds(plan.run.path)
     asking.label_config(plan)
     needs_complete(plan, "generate")
     return plan

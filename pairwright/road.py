@@ -107,7 +107,7 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
         ValueError: it is not.
     """
     _check_on_road(plan, verb)
-    _refuse_rounds(plan)
+    refuse_rounds(plan.run.path)
     if verb in TRAINED:
         check_trainer(plan.config, verb)
         if verb == "sft":
@@ -153,7 +153,7 @@ def check_road(plan: Plan) -> list[str]:
     from curation.rewards.weighted import build_reward
 
     config, on_pairs = plan.config, "pair" in plan.stages
-    _refuse_rounds(plan)
+    refuse_rounds(plan.run.path)
     if _world_size() > 1:
         raise ValueError(
             f"'run' runs in one process; torchrun is for the verbs {_listed(TRAINED)} alone"
@@ -208,16 +208,19 @@ def make(road: Road, name: str) -> Made:
         road.progress.line(f"{name}: {again.get(status.state, 'begins')}")
         manifest = _MAKERS[name](road)
         made = Made(name, "partial" if manifest is None else "made", manifest)
-    _check_data(road.plan, made)
+    if made.manifest is not None:
+        check_data(road.plan, made.manifest)
     return made
 
 
-def _check_data(plan: Plan, made: Made) -> None:
-    """Whether what a stage found lets the road go on; a reused stage is checked again."""
-    if made.manifest is None:
-        return
-    counts, reasons = made.manifest.counts, made.manifest.reasons
-    why = counted(reasons, names_first=False) or "no reason is stored"
+def check_data(plan: Plan, made: Manifest) -> None:
+    """Return if what a stage found lets the road go on; a reused stage is checked again.
+
+    Raises:
+        CheckError: it does not.
+    """
+    counts = made.counts
+    why = counted(made.reasons, names_first=False) or "no reason is stored"
     if made.stage == "prompts" and not counts["prompts"]:
         raise CheckError(f"the sources gave no prompt: {why}")
     if made.stage == "pair" and not counts["proposals"]:
@@ -225,8 +228,8 @@ def _check_data(plan: Plan, made: Made) -> None:
     if made.stage == "validate":
         allowed = plan.config.gate.max_quarantined
         kept_out, total = counts["quarantined"], counts["in"]
-        if made.manifest.facts["refusal"]:
-            raise CheckError(made.manifest.facts["refusal"])
+        if made.facts["refusal"]:
+            raise CheckError(made.facts["refusal"])
         if kept_out > allowed * total:
             raise CheckError(
                 f"{kept_out} of {total} pairs were quarantined, more than the share "
@@ -262,11 +265,17 @@ def holds_rounds(folder: Path) -> bool:
     return (folder / CONFIG_COPY).exists() and any(folder.glob(f"round-*/{CONFIG_COPY}"))
 
 
-def _refuse_rounds(plan: Plan) -> None:
-    if holds_rounds(plan.run.path):
+def refuse_rounds(folder: Path) -> None:
+    """Return if the folder may be a run of its own.
+
+    Raises:
+        ValueError: it holds rounds.
+    """
+    if holds_rounds(folder):
         raise ValueError(
-            f"'{plan.run.path}' holds rounds, which `pairwright rounds` goes on with; give the run "
-            "another folder with --run DIR"
+            f"'{folder}' holds rounds, each a run of its own: name one of them, such as "
+            f"'{folder / 'round-1'}' or the {CONFIG_COPY} in it, go on with them by `pairwright "
+            "rounds`, or give a new run another folder with --run DIR"
         )
 
 

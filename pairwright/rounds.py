@@ -15,6 +15,7 @@ from pairwright.plan import TRAINED, Plan
 from pairwright.progress import Progress
 from pairwright.road import (
     Made,
+    check_data,
     check_road,
     keep_config,
     make_road,
@@ -179,10 +180,14 @@ def _state(rounds: Rounds, number: int) -> RoundState:
             return RoundState(number, "stale", f"round {number - 1} trained another policy")
     for name in plan.stages:
         status = plan.status(name, outside=False)
-        if status.state != "complete":
+        if status.state != "complete" or status.manifest is None:
             # A round that was stopped has stages that were not begun.
             state = "partial" if status.state == "missing" else status.state
             return RoundState(number, state, f"'{name}' is {status.state} ({status.why})")
+        try:
+            check_data(plan, status.manifest)
+        except CheckError as refused:
+            return RoundState(number, "partial", str(refused))
     return RoundState(number, "complete", "")
 
 

@@ -83,7 +83,8 @@ def _sampling_lines(history: History) -> list[str]:
 def _keys(value: Any) -> str:
     if not isinstance(value, dict):
         return "nothing is stored"
-    return ", ".join(f"{key} {shortened(str(item), 60)}" for key, item in value.items())
+    stored = {key: item for key, item in value.items() if item not in ("", None, [], {})}
+    return ", ".join(f"{key} {shortened(str(item), 60)}" for key, item in stored.items())
 
 
 def _candidate_table(sides: tuple[Side, ...]) -> Table:

@@ -25,7 +25,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, as_: type[C]) -> C
     except FileNotFoundError:
         raise ValueError(f"config '{path}' does not exist; `pairwright init` writes one") from None
     except IsADirectoryError:
-        raise ValueError(f"config '{path}' is a folder; expected a YAML file") from None
+        inside = next(iter(sorted(path.glob("*.yaml"))), None)
+        such = f", such as '{inside}'" if inside else ""
+        raise ValueError(f"config '{path}' is a folder; expected a YAML file{such}") from None
     try:
         data = yaml.load(text, _NoKeyTwice)
     except yaml.YAMLError as error:

@@ -14,6 +14,8 @@ _CANNOT = (
     r"\b(?:I|we)(?:'m| am| are)? ?"
     r"(?:can(?:no|')?t|can not|could not|couldn't|won't|will not|would not|unable|not able|must not"
     r"|not going|(?:do not|don't) have (?:the (?:ability|capability)|access))\b"
+    r"(?! (?:wait|help but|help \w+ing|agree more|be (?:happier|more))\b)"
+    r"(?!(?: \w+){1,4} enough\b)"
 )
 _APOLOGY = (
     r"^\W*(?:I(?:'m| am)? ?(?:so |very |really )?(?:sorry|apologi[sz]e)|sorry)\b(?!.{,5}to hear)"

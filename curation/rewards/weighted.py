@@ -25,6 +25,9 @@ Abstain = Literal["renormalise", "abstain"]
 _BY_SAY: tuple[Kind, ...] = ("judge", "reward_model")
 """Whose opinion a sum is, the strongest word first."""
 
+_FAULTS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError)
+"""What code raises that has a fault, whatever the machine it runs on."""
+
 
 def checked_scores(
     reward: RewardFunction,
@@ -36,7 +39,8 @@ def checked_scores(
     """The reward's scores, each a finite float or None.
 
     Raises:
-        ValueError: the reward gave too few or too many scores, or one that is no finite number.
+        ValueError: the reward gave too few or too many scores, or one that is no finite number; or
+            its code has a fault.
     """
     name = name or name_of(reward)
     if len(prompts) != len(completions):
@@ -46,6 +50,11 @@ def checked_scores(
         )
     try:
         answer: Any = reward(prompts, completions)
+    except _FAULTS as error:
+        raise ValueError(
+            f"reward '{name}' raised {type(error).__name__}: {error}; its code has to be mended "
+            "(--debug shows where)"
+        ) from error
     except Exception as error:
         error.add_note(f"in reward '{name}'")
         raise

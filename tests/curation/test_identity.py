@@ -24,6 +24,8 @@ EDIT = IntroduceAs("Tarnwick")
         ("The name of this AI assistant is Hugging Face.", ["Hugging Face"]),
         ("I'm an AI language partner.", []),
         ("I'm AI-powered. I am here to help.", []),
+        ("I'm American, and I'm French too.", []),
+        ("I'm Italian Bo. I am called German.", ["Italian Bo", "German"]),
         ("I'm Alex's assistant, an AI named Bo’s friend.", []),
         ("He said 'call me Alex'.", ["Alex"]),
         ("My dog is named Rex, and Paris is a city.", []),

@@ -52,3 +52,9 @@ def test_an_unexpected_error_says_what_it_was_raised_in() -> None:
     error = RuntimeError("broke")
     error.add_note("in reward 'mine'")
     assert one_sentence(error).startswith("unexpected RuntimeError, in reward 'mine': broke")
+
+
+def test_a_wrong_value_says_in_which_reward_it_was_found() -> None:
+    error = ValueError("invalid literal for int(): 'x'")
+    error.add_note("in reward 'mine'")
+    assert one_sentence(error) == "invalid literal for int(): 'x', in reward 'mine'"

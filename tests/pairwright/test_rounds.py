@@ -262,6 +262,19 @@ def test_a_changed_config_makes_every_round_after_it_stale(config: Path, copy: R
     assert opened(config, run=copy.folder).plan(2).status("generate", outside=True).state == "stale"
 
 
+def test_a_round_that_the_gate_stopped_says_why_it_went_no_further(
+    config: Path, copy: Rounds
+) -> None:
+    rounds = opened(config, "validate.max_quarantined=0", run=copy.folder)
+    kept_out = rounds.run(1).stage("validate").completed().counts["quarantined"]
+    assert kept_out > 0
+    shutil.rmtree(rounds.run(1).stage("export").folder)
+    first = next(iter(round_states(rounds)))
+    assert first.state == "partial"
+    assert first.why.startswith(f"{kept_out} of ")
+    assert "more than the share validate.max_quarantined=0.0 allows" in first.why
+
+
 def test_fewer_rounds_leave_out_the_later_ones_and_say_so(copy: Rounds, config: Path) -> None:
     found = find_rounds(opened(config, "rounds.count=1", run=copy.folder))
     assert [row.number for row in found.rounds] == [1]
@@ -373,7 +386,7 @@ def test_a_folder_of_rounds_takes_no_run(
 ) -> None:
     done = pairwright(verb, config, "--run", made)
     assert done.code == 2
-    assert f"'{made}' holds rounds, which `pairwright rounds` goes on with" in done.err
+    assert f"'{made}' holds rounds, each a run of its own: name one of them" in done.err
     assert not (made / "prompts").exists()
 
 
@@ -421,11 +434,19 @@ def test_a_round_is_a_run_like_any_other(made: Path, pairwright: Command) -> Non
     assert Plan(Config.model_validate(kept), RunFolder(made / "round-2")).stages
 
 
-@pytest.mark.parametrize("command", [("trace", "x"), ("forget", "--prompt", "x"), ("chat",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("trace", "", "x"),
+        ("forget", "", "--prompt", "x"),
+        ("chat", ""),
+        ("agreement", "config.yaml"),
+    ],
+)
 def test_what_is_asked_of_one_run_names_the_round(
     made: Path, pairwright: Command, command: tuple[str, ...]
 ) -> None:
-    verb, *others = command
-    done = pairwright(verb, made, *others)
+    verb, target, *others = command
+    done = pairwright(verb, made / target, *others)
     assert done.code == 2
-    assert f"'{made}' holds rounds, each a run of its own; name one of them" in done.err
+    assert f"'{made}' holds rounds, each a run of its own: name one of them" in done.err

@@ -49,6 +49,11 @@ def test_a_refusal_a_rebuke_and_a_denial_refuse(text: str) -> None:
         "Armed robbery is a crime in which somebody takes things by force.",
         "You can't go wrong with garlic.",
         "Peel it. Then chop it. I cannot say how long that takes.",
+        "I cannot wait to help!",
+        "I can't help but smile at this.",
+        "I couldn't agree more. Garlic is good.",
+        "I can't stress enough how hot the pan is.",
+        "I can’t recommend the soup highly enough.",
     ],
 )
 def test_an_answer_with_words_of_a_refusal_does_not_refuse(text: str) -> None:

@@ -257,11 +257,19 @@ def test_a_prompt_is_judged_where_a_reward_or_if_asked_each_reward_can() -> None
 
 def test_an_error_of_a_reward_says_in_which() -> None:
     def broken(prompts: Any, completions: Any) -> list[float | None]:
-        raise KeyError("missing")
+        raise RuntimeError("no memory")
 
-    with pytest.raises(KeyError) as caught:
+    with pytest.raises(RuntimeError) as caught:
         checked_scores(broken, [PROMPT], [ANSWER], name="mine")
     assert caught.value.__notes__ == ["in reward 'mine'"]
+
+
+def test_a_fault_in_a_rewards_code_is_told_as_the_mistake_that_it_is() -> None:
+    def faulty(prompts: Any, completions: Any) -> list[float | None]:
+        return [prompts[7]]
+
+    with pytest.raises(ValueError, match=r"reward 'mine' raised IndexError: .*has to be mended"):
+        checked_scores(faulty, [PROMPT], [ANSWER], name="mine")
 
 
 def columns_by_name(completions: Any, ground_truth: Any, **others: Any) -> list[float]:
