@@ -24,10 +24,16 @@ from rich.table import Table
 
 from curation.formats.trl import read_dataset
 from curation.tiny import build_tiny_model
-from pairwright.pipeline import Road, make_judgements, make_pairs, make_proposals, make_rankings
 from pairwright.plan import Plan
 from pairwright.progress import Silent
-from pairwright.training import make_dataset
+from pairwright.stages.pipeline import (
+    Road,
+    make_judgements,
+    make_pairs,
+    make_proposals,
+    make_rankings,
+)
+from pairwright.stages.training import make_dataset
 from schemas.arrow import to_table
 from schemas.configs import Config
 from schemas.records import Candidate, Completion, Message, Origin, Prompt

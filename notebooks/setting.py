@@ -10,8 +10,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from pairwright.charts import BASE, FAINT, INK, POLICY, WORSE
 from pairwright.output import quiet_libraries
+from pairwright.report.charts import BASE, FAINT, INK, POLICY, WORSE
 
 __all__ = ["BASE", "FAINT", "INK", "MODEL", "POLICY", "SMALL", "WORSE", "amount", "workspace"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from pairwright.errors import INTERRUPTED, report_error
-from pairwright.label_cli import label_app
+from pairwright.labels.cli import label_app
 from pairwright.options import (
     AnnotatorColumns,
     AsJson,
@@ -85,10 +85,10 @@ def rounds(
 
     Each round is a run of its own in the folder; the same command goes on where it was stopped.
     """
-    from pairwright import rounds_commands
+    from pairwright.rounds.commands import run_rounds
 
     overrides = with_template(overrides, chat_template)
-    rounds_commands.run_rounds(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
+    run_rounds(config, overrides, run_path, limit, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()

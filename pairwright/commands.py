@@ -27,7 +27,7 @@ from pairwright.road import (
     stored_plan,
 )
 from pairwright.show import made_rows, plan_table, reason_table, run_rows, stage_table
-from pairwright.training import rank
+from pairwright.stages.training import rank
 from pairwright.vote_files import (
     ColumnOptions,
     VotingMethod,
@@ -159,7 +159,7 @@ def aggregate_file(
 
 def agreement_file(file: Path, columns: ColumnOptions, order: str | None, *, as_json: bool) -> None:
     from curation.agreement import agreement_of_file
-    from pairwright.label_views import agreement_views, annotator_views
+    from pairwright.labels.views import agreement_views, annotator_views
     from pairwright.vote_views import read_views
 
     output = Output(as_json=as_json)
@@ -176,8 +176,8 @@ def agreement_file(file: Path, columns: ColumnOptions, order: str | None, *, as_
 
 
 def agreement_of_run(config: Path, overrides: Sequence[str] | None, *, as_json: bool) -> None:
-    from pairwright.label_facts import agreement_so_far
-    from pairwright.label_views import agreement_views, annotator_views
+    from pairwright.labels.facts import agreement_so_far
+    from pairwright.labels.views import agreement_views, annotator_views
 
     output = Output(as_json=as_json)
     with output.working():
@@ -230,7 +230,7 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
 
 def show(target: Path, *, as_json: bool) -> None:
     if not is_config(target) and holds_rounds(target):
-        from pairwright.rounds_commands import show_rounds
+        from pairwright.rounds.commands import show_rounds
 
         show_rounds(target, as_json=as_json)
         return
@@ -244,10 +244,10 @@ def show(target: Path, *, as_json: bool) -> None:
 
 
 def report(run: Path, *, as_json: bool) -> None:
-    from pairwright.report import write_report
+    from pairwright.report.write import write_report
 
     if holds_rounds(run):
-        from pairwright.rounds_commands import report_rounds
+        from pairwright.rounds.commands import report_rounds
 
         report_rounds(run, as_json=as_json)
         return
@@ -261,9 +261,9 @@ def report(run: Path, *, as_json: bool) -> None:
 
 
 def trace(run: Path, wanted: str, *, as_json: bool) -> None:
-    from pairwright.trace import trace_pair
-    from pairwright.trace_rollouts import online_stage, prompt_history_view, trace_prompt
-    from pairwright.trace_view import history_view
+    from pairwright.trace.history import trace_pair
+    from pairwright.trace.rollouts import online_stage, prompt_history_view, trace_prompt
+    from pairwright.trace.view import history_view
 
     folder = _existing(run)
     has_pairs = bool(folder.stage("pair").files())
@@ -277,8 +277,8 @@ def trace(run: Path, wanted: str, *, as_json: bool) -> None:
 
 
 def chat(target: Path, overrides: Sequence[str] | None, *, as_json: bool) -> None:
+    from pairwright.stages.training import load_fine_tuned, load_policies, only_fine_tuned
     from pairwright.terminal_chat import converse, read_lines, side_by_side
-    from pairwright.training import load_fine_tuned, load_policies, only_fine_tuned
 
     output = Output(as_json=as_json)
     names = ("SFT model", "policy")
@@ -328,7 +328,7 @@ def doctor(config_file: Path | None, *, as_json: bool) -> None:
 
 
 def selftest(*, as_json: bool) -> None:
-    from pairwright.selftest import examine_road, laws_table
+    from pairwright.selftest.examine import examine_road, laws_table
 
     output = Output(as_json=as_json)
     with output.working():

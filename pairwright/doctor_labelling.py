@@ -14,7 +14,7 @@ _PATIENCE = 10.0
 
 def labelling_findings(config: LabelConfig, aggregate: AggregateConfig) -> Iterator[Finding]:
     """What was found about the section `label`; nothing is installed or started."""
-    from pairwright.asking import check_labels
+    from pairwright.labels.asking import check_labels
 
     try:
         check_labels(config, aggregate)

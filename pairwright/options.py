@@ -24,8 +24,8 @@ def _complete_run_or_config(incomplete: str) -> Iterator[str]:
 
 def complete_traced(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     """Pair ids of the run named before, and prompt ids where its policy was trained online."""
-    from pairwright.trace import pair_ids
-    from pairwright.trace_rollouts import online_stage, prompt_ids
+    from pairwright.trace.history import pair_ids
+    from pairwright.trace.rollouts import online_stage, prompt_ids
     from schemas.run_folder import RunFolder
 
     run = RunFolder(Path(ctx.params["run"]))

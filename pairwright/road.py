@@ -9,14 +9,15 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from pairwright import asking, finetuning, labelling, online, pipeline, sampling, training
 from pairwright.dry_run import planned_prompts
 from pairwright.errors import CheckError
-from pairwright.pipeline import Road
+from pairwright.labels import asking
 from pairwright.plan import ON_PAIRS, TRAINED, Plan
 from pairwright.plugins import check_all, check_trainer
 from pairwright.progress import Progress, Silent
 from pairwright.settings import evaluation_abstain, evaluation_rewards, trained_here
+from pairwright.stages import finetuning, labelling, online, pipeline, sampling, training
+from pairwright.stages.pipeline import Road
 from schemas.config_files import load_config
 from schemas.configs import Config
 from schemas.run_folder import Manifest, RunFolder, write_atomic
@@ -138,7 +139,7 @@ def make_road(plan: Plan, progress: Progress) -> list[Made]:
             made.append(make(road, name))
             if name == "validate":
                 _check_splits(plan, made[-1].manifest)
-        from pairwright.report import write_report
+        from pairwright.report.write import write_report
 
         write_report(plan.run, plan.run.path)
     return made

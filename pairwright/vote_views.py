@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pairwright.label_views import counted
+from pairwright.labels.views import counted
 
 if TYPE_CHECKING:
     from curation.formats.vote_cells import RejectedVote

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from dpo.step_log import StepRecord
 from dpo.summary import EvaluationRecord, Sample, summarise
-from pairwright.report import write_report
+from pairwright.report.write import write_report
 from schemas.arrow import to_table
 from schemas.configs import EvaluateConfig
 from schemas.records import (

@@ -77,7 +77,7 @@ def _write(folder: Path) -> None:
 
 def _make(config: Path) -> None:
     from pairwright.progress import Silent
-    from pairwright.rounds import make_rounds, open_rounds
+    from pairwright.rounds.loop import make_rounds, open_rounds
 
     rounds = open_rounds(config, (), run=None, limit=None)
     make_rounds(rounds, Silent(), lambda number, made: True)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pairwright.charts import (
+from pairwright.report.charts import (
     Dot,
     Series,
     ShareDot,
@@ -19,7 +19,7 @@ from pairwright.charts import (
     shares_bar,
     sorted_bars,
 )
-from pairwright.curves import Bin, Line, calibration, curve, curves, frontier
+from pairwright.report.curves import Bin, Line, calibration, curve, curves, frontier
 
 CHARTS: list[Callable[[], str]] = [
     lambda: dot_plot([Dot("all", 0.1, -0.1, 0.3), Dot("one", -0.2, -0.3, -0.1)], "gain"),

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pairwright.funnel import Funnel, FunnelLine, Made, Seen, funnel
 from pairwright.plan import UPSTREAM
+from pairwright.report.funnel import Funnel, FunnelLine, Made, Seen, funnel
 from schemas.run_folder import Manifest
 
 

@@ -300,11 +300,11 @@ def voters(config: Path, task: LabelTask) -> set[str]:
 
 def answered(config: Path, pairwright: Command, *overrides: str) -> int:
     """How many answers count, once the scripts have answered everything and it is pulled."""
-    from pairwright.asking import labelling_server
-    from pairwright.pipeline import Road
+    from pairwright.labels.asking import labelling_server
+    from pairwright.labels.scripted import answer_by_script
     from pairwright.progress import Silent
     from pairwright.road import open_plan
-    from pairwright.scripted import answer_by_script
+    from pairwright.stages.pipeline import Road
 
     result(pairwright("label", "push", config, "--json"))
     road = Road(open_plan(config, (), run=None, limit=None), Silent())

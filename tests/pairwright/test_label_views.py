@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from curation.argilla.tasks import LabelPlan
-from pairwright.label_views import plan_views
+from pairwright.labels.views import plan_views
 from schemas.configs import LabelConfig, WorkspaceConfig
 from tests.pairwright.labelled_run import make_task
 

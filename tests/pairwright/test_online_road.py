@@ -225,7 +225,7 @@ def test_a_prompt_is_traced_through_the_steps_that_learned_from_it(
 
 
 def test_a_pair_of_a_road_with_both_is_still_traced(folder: Path, pairwright: Command) -> None:
-    from pairwright.trace import pair_ids
+    from pairwright.trace.history import pair_ids
 
     pair = next(iter(pair_ids(RunFolder(folder / "ppo"))))
     prompt = OnlineLog(folder / "ppo" / "ppo").read_steps()[0].prompt_ids[0]

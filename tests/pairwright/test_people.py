@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from curation.gold import MethodAccuracy
-from pairwright.findings import read_findings
-from pairwright.people import People, read_people
+from pairwright.report.findings import read_findings
+from pairwright.report.people import People, read_people
 from schemas.arrow import to_table
 from schemas.records import Judgement, Ranking
 from tests.pairwright.fake_run import FakeRun, report_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dpo.summary import EvaluationRecord
-from pairwright.report import write_report
+from pairwright.report.write import write_report
 from schemas.records import Candidate, Prompt
 from schemas.run_folder import RunFolder
 from tests.pairwright.fake_run import (
@@ -117,7 +117,7 @@ def test_json_holds_no_clock(data: dict[str, Any]) -> None:
 def test_report_needs_no_model_library(run: RunFolder, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from schemas.run_folder import RunFolder; "
-        "from pairwright.report import write_report; "
+        "from pairwright.report.write import write_report; "
         f"write_report(RunFolder(Path({str(run.path)!r})), Path({str(tmp_path)!r})); "
         "print([n for n in ('torch', 'transformers', 'trl', 'datasets') if n in sys.modules])"
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dpo.online import OnlineStep
 from dpo.step_log import StepRecord
-from pairwright.report import write_report
+from pairwright.report.write import write_report
 from pairwright.road import Made
 from pairwright.show import made_rows, stage_table
 from schemas.records import Prompt

@@ -16,13 +16,13 @@ from dpo.statistics import Estimate
 from dpo.step_log import StepRecord
 from dpo.summary import EvaluationRecord
 from pairwright.cli import main
-from pairwright.earlier import answers_of_start
 from pairwright.plan import Plan
 from pairwright.progress import Silent
 from pairwright.road import make_stage
-from pairwright.rounds import Rounds, open_rounds, round_seed, round_states, stored_rounds
-from pairwright.rounds_page import render
-from pairwright.rounds_view import RoundFigures, find_rounds, goes_on
+from pairwright.rounds.figures import RoundFigures, find_rounds, goes_on
+from pairwright.rounds.loop import Rounds, open_rounds, round_seed, round_states, stored_rounds
+from pairwright.rounds.page import render
+from pairwright.stages.earlier import answers_of_start
 from schemas.configs import Config
 from schemas.records import Candidate, PreferencePair, Prompt
 from schemas.run_folder import RunFolder

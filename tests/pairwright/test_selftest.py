@@ -3,10 +3,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pairwright.planted import Opinions, answer
-from pairwright.planted_prompts import planted_pairs, planted_prompts, planted_rankings
 from pairwright.progress import Silent
-from pairwright.selftest_laws import Law, as_far_as_it_goes, summed
+from pairwright.selftest.laws import Law, as_far_as_it_goes, summed
+from pairwright.selftest.planted import Opinions, answer
+from pairwright.selftest.planted_prompts import planted_pairs, planted_prompts, planted_rankings
 
 
 def test_every_law_holds_on_both_roads(pairwright) -> None:  # type: ignore[no-untyped-def]

@@ -13,14 +13,14 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from pairwright.planted import Planted
-from pairwright.planted_prompts import planted_pairs, planted_rankings
-from pairwright.planted_run import one_thread
 from pairwright.progress import Silent
-from pairwright.selftest import own_server
-from pairwright.selftest_laws import Law
-from pairwright.selftest_scores import examine_scores
-from pairwright.selftest_votes import STEPS, Step, VotesRoad
+from pairwright.selftest.examine import own_server
+from pairwright.selftest.laws import Law
+from pairwright.selftest.planted import Planted
+from pairwright.selftest.planted_prompts import planted_pairs, planted_rankings
+from pairwright.selftest.planted_run import one_thread
+from pairwright.selftest.scores import examine_scores
+from pairwright.selftest.votes import STEPS, Step, VotesRoad
 from schemas.records import Judgement, PairProposal, Ranking
 
 Kind = Literal["pairwise", "ranking"]
@@ -603,7 +603,7 @@ IN_SCORES = [
     Mutation(
         "a reward means the opposite",
         "aggregate",
-        "pairwright.planted:PlantedReward.__call__",
+        "pairwright.selftest.planted:PlantedReward.__call__",
         lambda original: (
             lambda *args: [None if score is None else -score for score in original(*args)]
         ),

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from dpo.rollouts import Scored
-from pairwright.planted_run import one_thread
 from pairwright.progress import Silent
-from pairwright.selftest_online import examine_online
+from pairwright.selftest.online import examine_online
+from pairwright.selftest.planted_run import one_thread
 
 
 class Mutation(NamedTuple):

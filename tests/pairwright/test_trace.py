@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pairwright.trace import trace_pair
+from pairwright.trace.history import trace_pair
 from schemas.records import Candidate, PairProposal, PreferencePair
 from schemas.run_folder import RunFolder
 

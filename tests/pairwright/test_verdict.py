@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from dpo.summary import EvaluationRecord, EvaluationSummary, Sample, summarise
-from pairwright.verdict import doubts, verdict
+from pairwright.report.verdict import doubts, verdict
 from schemas.configs import EvaluateConfig
 from schemas.records import Candidate, Completion, Message, Origin, Prompt
 

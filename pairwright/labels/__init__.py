@@ -1,0 +1,1 @@
+"""Asking people: `pairwright label`, and what the stage `label` stands on."""

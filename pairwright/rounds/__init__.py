@@ -1,0 +1,1 @@
+"""The road gone several times, each time from the newest policy."""
