@@ -3,10 +3,12 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from curation.chat import ChatTemplate
 from schemas.configs import ModelConfig
@@ -36,67 +38,143 @@ def load_policy(config: ModelConfig) -> Policy:
     """The model with its adapter, ready to generate; no weight requires a gradient.
 
     Raises:
-        ValueError: the model or its adapter is not there, is no causal language model, or does
-            not fit into memory.
+        ValueError: as `load_language_model`, or the device has no room for it.
         TemplateError: the tokenizer has no usable chat template.
     """
-    from transformers import AutoModelForCausalLM
-
     chat = load_chat(config)
     weights = weights_hash(config)
-    folder, dtype, device = model_folder(config), dtype_of(config), device_of(config)
-    with _plain_errors(f"model '{config.path}' cannot be loaded"):
-        model = AutoModelForCausalLM.from_pretrained(folder, revision=config.revision, dtype=dtype)
-    if config.adapter is not None:
-        from peft import PeftModel
-
-        adapter = _adapter_folder(config.adapter)
-        with _plain_errors(f"adapter '{config.adapter}' does not fit model '{config.path}'"):
-            model = PeftModel.from_pretrained(model, adapter, is_trainable=False)
-    with _plain_errors(f"model '{config.path}' cannot be moved to the {device.type}"):
+    model, device = load_language_model(config, dtype_of(config)), device_of(config)
+    with plain_errors(f"model '{config.path}' cannot be moved to the {device.type}"):
         model.to(device)
     model.requires_grad_(False)
     model.eval()
     return Policy(model, chat.tokenizer, chat, weights, config.path)
 
 
+def load_language_model(
+    config: ModelConfig, dtype: "torch.dtype", *, trainable: bool = False
+) -> "PreTrainedModel":
+    """The model with its adapter on it, which is to be trained on where `trainable` says so.
+
+    Raises:
+        ValueError: the model or its adapter is not there, lacks weights, is no causal language
+            model, or does not fit into memory.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with plain_errors(f"model '{config.path}' cannot be loaded"):
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            model_folder(config), revision=config.revision, dtype=dtype, output_loading_info=True
+        )
+    check_whole(loaded["missing_keys"], f"model '{config.path}'")
+    if config.adapter is None:
+        return cast("PreTrainedModel", model)
+    from peft import PeftModel
+
+    adapter = _adapter_folder(config.adapter)
+    unfit = f"adapter '{config.adapter}' does not fit model '{config.path}'"
+    with plain_errors(unfit), warnings.catch_warnings():
+        # peft only warns, and goes on with an adapter that does nothing.
+        warnings.filterwarnings("error", "Found missing adapter keys", UserWarning)
+        try:
+            adapted: Any = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+        except UserWarning as missing:
+            first = next(iter(re.findall("'(.+?)'", str(missing))), str(missing))
+            raise ValueError(f"its weights lack {first}, among others") from None
+    return cast("PreTrainedModel", adapted)
+
+
+def check_whole(missing: Iterable[str], name: str) -> None:
+    """Return if no weight is missing: transformers would draw it at random and only warn.
+
+    Raises:
+        ValueError: one is.
+    """
+    if names := sorted(missing):
+        raise ValueError(
+            f"{name} has no weights for {names[0]}, one of {len(names)} that would be drawn at "
+            "random; expected a whole language model, as transformers saves it"
+        )
+
+
 def load_chat(config: ModelConfig) -> ChatTemplate:
     """The model's chat template and tokenizer, without its weights.
 
     A tokenizer without a pad token that the model has an embedding for pads with its
-    end-of-sequence token, and the template's report says so.
+    end-of-sequence token, or that of the template, and the template's report says so.
 
     Raises:
-        ValueError: there is no such model, the template file is missing, or the tokenizer writes
-            tokens that the model has no embedding for (VOCAB_MISMATCH).
+        ValueError: there is no such model, the template file is missing, the adapter was saved
+            with another template, or the tokenizer writes tokens that the model has no embedding
+            for (VOCAB_MISMATCH).
         TemplateError: the tokenizer has no usable chat template.
     """
     from transformers import AutoTokenizer
 
-    template = None
-    if config.chat_template is not None:
-        try:
-            template = config.chat_template.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ValueError(
-                f"chat template '{config.chat_template}' cannot be read: {error.strerror}"
-            ) from error
+    template = None if config.chat_template is None else read_template(config.chat_template)
     folder = model_folder(config)
-    with _plain_errors(_failure(config, folder, "tokenizer")):
+    with plain_errors(_failure(config, folder, "tokenizer")):
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=config.revision)
     embedded = vocabulary_of(config)
     pad_on_the_left(tokenizer, embedded)
     chat = ChatTemplate(
         tokenizer, template=template, date=config.date, system_role=config.system_role
     )
-    highest = max([tokenizer.vocab_size - 1, *chat.template.written_ids])
+    if chat.tokenizer.pad_token is None:
+        chat.tokenizer.pad_token = chat.template.terminator
+    # What stands in a text; a special token is none, and padding may lie beyond the embeddings.
+    added = (id_ for id_, token in tokenizer.added_tokens_decoder.items() if not token.special)
+    highest = max([tokenizer.vocab_size - 1, *added, *chat.template.written_ids])
     if embedded is not None and highest >= embedded:
         raise ValueError(
             f"VOCAB_MISMATCH: the tokenizer of model '{config.path}' writes token {highest} but "
             f"the model has embeddings for {embedded} tokens; give it its own tokenizer and "
             "template, or resize its embeddings"
         )
+    if config.adapter is not None and template is None:
+        _check_adapter_template(Path(config.adapter).expanduser(), chat, config)
     return chat
+
+
+def read_template(file: Path) -> str:
+    """The chat template in the file, without the byte order mark of some editors.
+
+    Raises:
+        ValueError: the file cannot be read, or is no text in UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"chat template '{file}' cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"chat template '{file}' is not in UTF-8; save it as UTF-8") from error
+
+
+def _check_adapter_template(adapter: Path, chat: ChatTemplate, config: ModelConfig) -> None:
+    """Return if the template that lies beside the adapter, if any, renders as the model's own.
+
+    Raises:
+        ValueError: it does not, so the adapter was trained under another.
+    """
+    file = adapter / "chat_template.jinja"
+    if not file.is_file():
+        return
+    theirs = ChatTemplate(
+        chat.tokenizer,
+        template=read_template(file),
+        date=config.date,
+        system_role=config.system_role,
+    )
+    talk = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    if any(
+        theirs.template.try_render(messages, add_generation_prompt=True)
+        != chat.template.try_render(messages, add_generation_prompt=True)
+        for messages in (talk[:1], talk)
+    ):
+        raise ValueError(
+            f"adapter '{config.adapter}' was saved with another chat template than that of model "
+            f"'{config.path}'; say which with model.chat_template (the adapter's is '{file}')"
+        )
 
 
 def vocabulary_of(config: ModelConfig) -> int | None:
@@ -202,7 +280,7 @@ def _snapshot(config: ModelConfig) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
-    with _plain_errors(_failure(config, folder, "weights")):
+    with plain_errors(_failure(config, folder, "weights")):
         snapshot = snapshot_download(
             folder, revision=config.revision, allow_patterns=["*.safetensors", "*.json"]
         )
@@ -257,7 +335,7 @@ def _failure(config: ModelConfig, place: Path | str, what: str) -> str:
 
 
 @contextlib.contextmanager
-def _plain_errors(failure: str) -> Iterator[None]:
+def plain_errors(failure: str) -> Iterator[None]:
     """Turn what libraries raise while they load into one sentence."""
     try:
         yield

@@ -11,7 +11,7 @@ from curation.chat import ChatTemplate, TemplateError
 from curation.formats.conversation_rows import Conversation, Shape, conversation_row, shape_of
 from curation.formats.files import open_rows
 from curation.formats.json_values import RowError, as_json
-from curation.formats.rows import opened_cell
+from curation.formats.messages import opened_cell
 from curation.prompts import QuarantinedRow
 from curation.said import texts
 from curation.turns import EncodedTurns, encode_turns

@@ -1,7 +1,7 @@
 """TRL's own DPOConfig keys: which are the user's, which are ours, and the arguments they make."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,15 @@ LOSSES = (
 _SMOOTHED = {"exo_pair", "robust", "aot", "aot_unpaired"}
 """The losses that read `label_smoothing`; TRL ignores it beside any other, sigmoid included."""
 
+_BELOW_HALF = "from 0 to below 0.5, as labels flipped more often than not say the opposite"
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "beta": (lambda beta: beta > 0, "more than 0"),
+    "label_smoothing": (lambda share: 0 <= share < 0.5, _BELOW_HALF),
+    "discopop_tau": (lambda tau: tau > 0, "more than 0"),
+    "ld_alpha": (lambda alpha: 0 <= alpha <= 1, "between 0 and 1"),
+}
+"""What TRL would divide by, or take as it is."""
+
 _RESERVED = RESERVED | {
     "max_length": "it is `validate.max_length`, so that gate and trainer agree",
     "truncation_mode": "the gate's checks hold for keep_start alone",
@@ -25,6 +34,10 @@ _RESERVED = RESERVED | {
     "sync_ref_model": "the reference is precomputed, so it cannot move",
     "ref_model_mixup_alpha": "the reference is precomputed, so it cannot move",
     "ref_model_sync_steps": "the reference is precomputed, so it cannot move",
+    "dataset_num_proc": "rows come tokenised",
+    "label_smoothing_factor": "TRL's DPO losses do not read it",
+    "pad_token": "padding is masked by length, so any token pads",
+    "padding_free": "TRL 1.16 pads all the same",
 }
 
 
@@ -72,6 +85,13 @@ def trainer_args(
     args = build_args(
         trainer, "dpo", DPOConfig, folder=folder, seed=seed, cpu=cpu, bf16=bf16, own=own
     )
-    if not args.beta > 0:
-        raise ValueError(f"dpo.trainer.beta is {args.beta}; expected more than 0")
+    for key, (fits, expected) in _RANGES.items():
+        value = getattr(args, key)
+        if value is not None and not fits(value):
+            raise ValueError(f"dpo.trainer.{key} is {value}; expected {expected}")
+    if "exo_pair" in loss_types(trainer) and not args.label_smoothing:
+        raise ValueError(
+            "dpo.trainer.loss_type is exo_pair, which needs a label_smoothing above 0; its paper "
+            "has 0.001"
+        )
     return args

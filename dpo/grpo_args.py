@@ -6,9 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from trl import GRPOConfig
 
 from dpo.trainer_args import RESERVED, build_args, check_keys
+from schemas.configs import SamplingConfig
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 """The names that TRL 1.16 gives its losses; TRL itself would refuse another only at step 1."""
@@ -25,6 +27,8 @@ _RESERVED = RESERVED | {
     "reward_weights": "a reward's weight stands beside it in grpo.rewards",
     "multi_objective_aggregation": "rewards are summed by weight before they are compared",
     "num_generations_eval": "the evaluate stage measures on held-out prompts",
+    "per_device_eval_batch_size": "the evaluate stage measures on held-out prompts",
+    "label_smoothing_factor": "TRL's GRPO loss does not read it",
     "generation_kwargs": "write temperature, top_p, top_k, min_p and repetition_penalty themselves",
     "chat_template_kwargs": "prompts are rendered as everywhere on the road",
     "max_tool_calling_iterations": "an answer is one turn",
@@ -57,6 +61,8 @@ def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
         if value not in known and not (key == "scale_rewards" and isinstance(value, bool)):
             near = difflib.get_close_matches(str(value), known, n=1) or [", ".join(known)]
             raise ValueError(f"grpo.trainer.{key} is '{value}'; did you mean {near[0]}?")
+    if trainer.get("num_generations", 0) is None:
+        raise ValueError("grpo.trainer.num_generations is null; expected a number, or leave it out")
 
 
 def trainer_args(
@@ -79,9 +85,34 @@ def trainer_args(
             f"grpo.trainer.temperature is {args.temperature}; expected more than 0, as equal "
             "answers teach nothing"
         )
+    for key in ("epsilon", "epsilon_high"):
+        if getattr(args, key) is not None and not getattr(args, key) >= 0:
+            raise ValueError(f"grpo.trainer.{key} is {getattr(args, key)}; expected 0 or more")
+    sampling(args)
     _check_whole_steps(args)
     _check_exact_gradient(args)
     return args
+
+
+def sampling(args: GRPOConfig) -> SamplingConfig:
+    """How TRL's arguments have answers sampled.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    try:
+        return SamplingConfig(
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k or 0,
+            min_p=args.min_p or 0.0,
+            repetition_penalty=args.repetition_penalty,
+            max_new_tokens=args.max_completion_length,
+        )
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        key = str(detail["loc"][0]).replace("max_new_tokens", "max_completion_length")
+        raise ValueError(f"grpo.trainer.{key} is {detail['input']}: {detail['msg']}") from None
 
 
 def updates_a_step(args: GRPOConfig) -> int:

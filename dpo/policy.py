@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from curation.models import model_folder
+from curation.models import load_language_model, model_folder, read_template
 from schemas.configs import LoraConfig, ModelConfig
 
 if TYPE_CHECKING:
@@ -52,22 +52,18 @@ def load_start(
     """
     import peft
     import torch
-    from transformers import AutoModelForCausalLM
 
     # bf16 weights are for LoRA alone: frozen, they cost nothing but memory is halved.
     frozen_bf16 = model.dtype == "bfloat16" and lora is not None
-    policy = AutoModelForCausalLM.from_pretrained(
-        model_folder(model),
-        revision=model.revision,
-        dtype=torch.bfloat16 if frozen_bf16 else torch.float32,
-    )
+    dtype = torch.bfloat16 if frozen_bf16 else torch.float32
+    with without_rename_warnings():
+        policy: Any = load_language_model(model, dtype, trainable=True)
+    _make_savable(policy.generation_config, model)
     if model.adapter is not None:
-        adapter = Path(model.adapter).expanduser()
-        with without_rename_warnings():
-            adapted = peft.PeftModel.from_pretrained(policy, adapter, is_trainable=True)
         if lora is not None:
-            return adapted, None
-        policy = adapted.merge_and_unload()
+            _check_is_lora(policy, model)
+            return policy, None
+        policy = merge(policy)
         policy.requires_grad_(True)  # peft had frozen the weights under the adapter
     if lora is None:
         return policy, None
@@ -79,6 +75,63 @@ def load_start(
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
+
+
+def merge(policy: Any) -> Any:
+    """The whole model, the adapter that lies on it merged into its weights.
+
+    Where the adapter changes the embeddings or the head of a model that ties them, they part: one
+    weight for both would give the other a change that it was not trained with.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+    from torch.nn import Parameter
+
+    embeddings, head = policy.get_input_embeddings(), policy.get_output_embeddings()
+    if any(isinstance(end, BaseTunerLayer | ModulesToSaveWrapper) for end in (embeddings, head)):
+        own = getattr(head, "base_layer", getattr(head, "original_module", head))
+        own.weight = Parameter(own.weight.detach().clone())
+        for config in (policy.config, policy.config.get_text_config()):
+            config.tie_word_embeddings = False
+    return policy.merge_and_unload()
+
+
+def _check_is_lora(policy: Any, model: ModelConfig) -> None:
+    """Return if the model's own adapter is one that can be trained on.
+
+    Raises:
+        ValueError: it is of another kind than LoRA.
+    """
+    kind = str(policy.peft_config["default"].peft_type.value)
+    if kind != "LORA":
+        raise ValueError(
+            f"adapter '{model.adapter}' is of the kind {kind}; expected LoRA to train on, so merge "
+            "it into the model first"
+        )
+
+
+def _make_savable(generation: Any, model: ModelConfig) -> None:
+    """Let transformers save the settings that the model generates with, once it is trained.
+
+    Some models come with a temperature and without `do_sample`, which transformers loads but does
+    not save: those are sampled from, as who wrote a temperature wants it.
+
+    Raises:
+        ValueError: it is not enough to let them be saved.
+    """
+    try:
+        generation.validate(strict=True)
+        return
+    except ValueError:
+        generation.do_sample = True
+    try:
+        generation.validate(strict=True)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"the generation_config.json of model '{model.path}' could not be saved with the "
+            f"policy; mend it first: {reason[:300]}"
+        ) from error
 
 
 def load_with_adapter(
@@ -226,7 +279,7 @@ def save_policy(
     # The model's own tokenizer, without the pinned date that we render with.
     tokenizer = AutoTokenizer.from_pretrained(model_folder(model), revision=model.revision)
     if model.chat_template is not None:
-        tokenizer.chat_template = model.chat_template.read_text(encoding="utf-8")
+        tokenizer.chat_template = read_template(model.chat_template)
     (unfinished / "chat_template.jinja").unlink(missing_ok=True)
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(folder, ignore_errors=True)
@@ -245,10 +298,11 @@ def _sort_targets(adapter_config: Path) -> None:
 def shape_notes(policy: Any, asked: LoraConfig, section: str) -> list[str]:
     """What to tell where an adapter that the model came with is trained on, in another shape."""
     trained = policy.peft_config["default"]
-    if (trained.r, trained.lora_alpha) == (asked.r, asked.alpha):
+    dropout = f" nor its dropout {asked.dropout}" if asked.dropout else ""
+    if (trained.r, trained.lora_alpha) == (asked.r, asked.alpha) and not dropout:
         return []
     return [
         f"ADAPTER_SHAPE: the SFT model's own adapter is trained on, with its r {trained.r} and "
         f"alpha {trained.lora_alpha}; {section}.lora's r {asked.r} and alpha {asked.alpha} are not "
-        "used"
+        f"used{dropout}"
     ]

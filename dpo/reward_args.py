@@ -12,6 +12,8 @@ _RESERVED = RESERVED | {
     "max_length": "it is `validate.max_length`, so that gate and trainer agree",
     "chat_template_path": "the template is the base model's own",
     "eos_token": "the template ends an answer",
+    "dataset_num_proc": "rows come tokenised",
+    "label_smoothing_factor": "a reward model's loss does not read it",
     "pad_token": "padding is a token that ends no row, so that it moves no score",
 }
 

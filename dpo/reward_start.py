@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.models import model_folder
+from curation.models import check_whole, model_folder, plain_errors
 from curation.pinned import own_text
 from curation.rewards.scoring import float32_head, head_names
 from dpo.policy import load_start
@@ -25,6 +25,9 @@ def load_reward_start(
 
     A head that the base has is trained on; a new one is drawn with the seed, alike in every
     process. The base's own adapter is merged into the trunk. Under LoRA the head is trained whole.
+
+    Raises:
+        ValueError: the base cannot be loaded, lacks weights, or has a head with other labels.
     """
     import peft
     import torch
@@ -32,13 +35,24 @@ def load_reward_start(
 
     frozen_bf16 = base.dtype == "bfloat16" and lora is not None
     set_seed(seed)
-    with _new_head_is_no_surprise():
-        model = AutoModelForSequenceClassification.from_pretrained(
+    name = f"reward model's base '{base.path}'"
+    with _new_head_is_no_surprise(), plain_errors(f"{name} cannot be loaded"):
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
             model_folder(base),
             revision=base.revision,
             dtype=torch.bfloat16 if frozen_bf16 else torch.float32,
             num_labels=1,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
+    if loaded["mismatched_keys"]:
+        weight, found, expected = min(loaded["mismatched_keys"])
+        raise ValueError(
+            f"{name} has {weight} of shape {tuple(found)}; expected {tuple(expected)}: a language "
+            "model, or a reward model with one label"
+        )
+    heads = tuple(f"{head}." for head in head_names(model))
+    check_whole((key for key in loaded["missing_keys"] if not key.startswith(heads)), name)
     if base.adapter is not None:
         merged, _ = load_start(base, None)
         model.base_model.load_state_dict(merged.base_model.state_dict())

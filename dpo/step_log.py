@@ -1,5 +1,6 @@
 """The step log: what each optimiser step saw and did, joined to the pairs it trained on."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,31 @@ class StepLog(Generic[S]):
         """Put the lines on the disk itself, before a checkpoint counts on them."""
         with open(self.path, "ab") as file:
             os.fsync(file.fileno())
+
+
+def check_finite(
+    step: int, loss: float, grad_norm: float | None, *, section: str, rows: str, log: Path
+) -> None:
+    """Return if the step's loss is a number, and its gradient, where there is one.
+
+    A gradient that is none makes every weight none, and the last step has no loss after it.
+
+    Raises:
+        ValueError: one is not.
+    """
+    name, value = "loss", loss
+    if math.isfinite(loss) and grad_norm is not None:
+        name, value = "gradient's norm", grad_norm
+    if not math.isfinite(value):
+        remedy = (
+            "look at the model's own weights, as nothing was trained yet, or"
+            if step == 1
+            else f"lower {section}.trainer.learning_rate, or"
+        )
+        raise ValueError(
+            f"the {name} of step {step} is {value}; {remedy} look at the {rows} of that step in "
+            f"'{log}'"
+        )
 
 
 def saturated_since(steps: Sequence[StepRecord], *, run: int = 3, margin: float = 10) -> int | None:

@@ -28,6 +28,11 @@ class PairTokens(NamedTuple):
     """Whether a side lost tokens to the length limit."""
 
     @property
+    def longest(self) -> int:
+        """Tokens of the prompt and its longer answer."""
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+    @property
     def has_confidence(self) -> bool:
         return self.p_chosen != 1 or self.weight != 1
 

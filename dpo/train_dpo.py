@@ -17,7 +17,6 @@ calls `train_dpo`; the first alone writes, apart from the random state in a chec
 each process has its own.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +35,7 @@ from dpo.policy import (
     trainable_parameters,
 )
 from dpo.reference import read_reference, reference_key, write_reference
-from dpo.step_log import StepLog, StepRecord, saturated_since
+from dpo.step_log import StepLog, StepRecord, check_finite, saturated_since
 from dpo.tokens import PairTokens, tokenise_pairs, tokens_hash
 from schemas.configs import DpoConfig, ModelConfig
 from schemas.records import content_hash
@@ -100,6 +99,7 @@ def train_dpo(
     from accelerate.utils import broadcast_object_list
 
     from curation.formats.trl import read_dataset
+    from curation.rewards.scoring import check_positions
     from dpo.dpo_args import check_trainer_keys, loss_types, trainer_args
     from dpo.trl_adapters.pairs import PairTrainer
 
@@ -130,6 +130,8 @@ def train_dpo(
         raise ValueError(f"dataset '{dataset_folder}' has no pair to train on in its train split")
     pairs = tokenise_pairs(rows, chat, max_length)
     confidence = _confidence(pairs, config)
+    longest = max(pair.longest for pair in pairs)
+    check_positions(longest, model, "validate.max_length")
     truncated = sum(pair.truncated for pair in pairs)
     if truncated:
         notes.append(
@@ -161,6 +163,7 @@ def train_dpo(
     separate = None
     if config.reference is not None:
         check_vocabulary(chat.tokenizer, reference_model)
+        check_positions(longest, reference_model, "validate.max_length")
         if known is None:
             separate, _ = load_start(reference_model, None)
 
@@ -183,7 +186,9 @@ def train_dpo(
 
     def on_step(record: StepRecord, total: int) -> None:
         made.append(record)
-        _check_finite(record, log.path)
+        # Under fp16 a gradient may overflow: the scaler then leaves out the step.
+        grad_norm = None if args.fp16 else record.grad_norm
+        check_finite(record.step, record.loss, grad_norm, section="dpo", rows="pairs", log=log.path)
         if record.step == 3:
             _check_learned(made)
         if first:
@@ -304,14 +309,6 @@ def _confidence(pairs: Sequence[PairTokens], config: DpoConfig) -> Confidence:
         pairs_below_one=sum(pair.p_chosen < 1 for pair in pairs),
         weights_other_than_one=sum(pair.weight != 1 for pair in pairs),
     )
-
-
-def _check_finite(record: StepRecord, log: Path) -> None:
-    if not math.isfinite(record.loss):
-        raise ValueError(
-            f"the loss of step {record.step} is {record.loss}; lower dpo.trainer.learning_rate, or "
-            f"look at the pairs of that step in '{log}'"
-        )
 
 
 def _step_text(record: StepRecord) -> str:

@@ -44,7 +44,7 @@ from dpo.policy import (
 from dpo.rollouts import OnlineLog, Scored, mean_of, off_policy, scored
 from dpo.step_log import StepLog
 from dpo.watch import Watch, alarms
-from schemas.configs import GrpoConfig, ModelConfig, SamplingConfig
+from schemas.configs import GrpoConfig, ModelConfig
 from schemas.records import Completion, Prompt, content_hash
 
 if TYPE_CHECKING:
@@ -95,7 +95,13 @@ def train_grpo(
     """
     from accelerate.utils import broadcast_object_list
 
-    from dpo.grpo_args import check_trainer_keys, prompts_a_step, trainer_args, updates_a_step
+    from dpo.grpo_args import (
+        check_trainer_keys,
+        prompts_a_step,
+        sampling,
+        trainer_args,
+        updates_a_step,
+    )
     from dpo.trl_adapters.groups import GroupTrainer
 
     check_trainer_keys(config.trainer)
@@ -109,7 +115,7 @@ def train_grpo(
     check_processes(args.world_size)
     first = args.process_index == 0
     wait = args.distributed_state.wait_for_everyone
-    notes = off_policy(_sampling(args))
+    notes = off_policy(sampling(args))
 
     # The prompts
     chat = load_chat(model)
@@ -238,7 +244,7 @@ def train_grpo(
             "tokens_sampled": made[-1].tokens,
             "steps": len(made),
             "updates_a_step": updates,
-            "sampling": _sampling(args).model_dump(),
+            "sampling": sampling(args).model_dump(),
             "world_size": args.world_size,
             "seed": args.seed,
             "device": args.device.type,
@@ -308,17 +314,6 @@ def _weights_of(reward: "WeightedSum | GroupJudge") -> dict[str, float]:
     return {reward.name: 1.0}
 
 
-def _sampling(args: "GRPOConfig") -> SamplingConfig:
-    return SamplingConfig(
-        temperature=args.temperature,
-        top_p=args.top_p,
-        top_k=args.top_k or 0,
-        min_p=args.min_p or 0.0,
-        repetition_penalty=args.repetition_penalty,
-        max_new_tokens=args.max_completion_length,
-    )
-
-
 def _held_out_reward(
     policy: Policy,
     reward: WeightedSum,
@@ -328,8 +323,10 @@ def _held_out_reward(
     autocast: "AbstractContextManager[None]",
 ) -> float | None:
     """The mean reward of one answer to each held-out prompt, sampled within `autocast`."""
+    from dpo.grpo_args import sampling
+
     batch = args.per_device_train_batch_size * args.steps_per_generation
-    generator = TransformersGenerator(policy, _sampling(args), batch_size=batch, seed=seed)
+    generator = TransformersGenerator(policy, sampling(args), batch_size=batch, seed=seed)
     with autocast:
         answers = list(generator.generate(watch.prompts, n=1))
     asked = [prompt for prompt, _ in answers]

@@ -19,7 +19,6 @@ calls `train_reward`; the first alone writes, apart from the random state in a c
 each process has its own.
 """
 
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from dpo.checkpoints import prepare_folder, seal, step_of
 from dpo.launch import check_processes
 from dpo.policy import bf16_by_default, precision_of, ties_note, trainable_parameters
 from dpo.reward_accuracy import HeldOut, LabelAgreement, ScoredPair, measure
-from dpo.step_log import StepLog, saturated_since
+from dpo.step_log import StepLog, check_finite, saturated_since
 from schemas.configs import ModelConfig, RewardModelConfig
 from schemas.records import content_hash
 
@@ -183,7 +182,11 @@ def train_reward(
         shutil.rmtree(folder, ignore_errors=True)
 
     def on_step(record: RewardStep, total: int) -> None:
-        _check_finite(record, log.path)
+        # Under fp16 a gradient may overflow: the scaler then leaves out the step.
+        grad_norm = None if args.fp16 else record.grad_norm
+        check_finite(
+            record.step, record.loss, grad_norm, section="reward", rows="pairs", log=log.path
+        )
         if first:
             log.append(record)
             if progress is not None:
@@ -277,10 +280,13 @@ def _measure(
     reward: "RewardModel", pairs: "Sequence[Comparison]", agreement: LabelAgreement | None
 ) -> HeldOut | None:
     """What the reward says of the pairs; None where there are none."""
+    from curation.rewards.weighted import checked_scores
+
     if not pairs:
         return None
     prompts = [pair.prompt for pair in pairs]
-    scores = reward(prompts * 2, [pair.chosen for pair in pairs] + [p.rejected for p in pairs])
+    answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    scores = checked_scores(reward, prompts * 2, answers)
     chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
     return measure(
         [
@@ -314,14 +320,6 @@ def _notes(
             "trained on, so their accuracy is no measure; split by prompt, as validate does"
         )
     return notes
-
-
-def _check_finite(record: "RewardStep", log: Path) -> None:
-    if not math.isfinite(record.loss):
-        raise ValueError(
-            f"the loss of step {record.step} is {record.loss}; lower "
-            f"reward.trainer.learning_rate, or look at the pairs of that step in '{log}'"
-        )
 
 
 def _step_text(record: "RewardStep") -> str:

@@ -42,6 +42,7 @@ from dpo.packing import Pack, best_fit
 from dpo.policy import (
     bf16_by_default,
     load_start,
+    merge,
     precision_of,
     save_policy,
     shape_notes,
@@ -49,7 +50,7 @@ from dpo.policy import (
     trainable_parameters,
 )
 from dpo.sft_step import SftStep
-from dpo.step_log import StepLog
+from dpo.step_log import StepLog, check_finite
 from schemas.configs import ConversationSource, ModelConfig, SftConfig
 from schemas.records import content_hash
 from schemas.run_folder import write_atomic
@@ -104,6 +105,7 @@ def train_sft(
     """
     from accelerate.utils import broadcast_object_list
 
+    from curation.rewards.scoring import check_positions
     from dpo.sft_args import check_trainer_keys, trainer_args
     from dpo.trl_adapters.conversations import ConversationTrainer
 
@@ -126,6 +128,7 @@ def train_sft(
     tokenised = tokenise_conversations(read.rows, chat, config.max_length)
     quarantined = [*read.quarantined, *tokenised.quarantined]
     check_trainable(tokenised.rows, quarantined, config.max_length)
+    check_positions(max(len(row.ids) for row in tokenised.rows), model, "sft.max_length")
     rows, held_out_rows = _split(tokenised.rows, seed, config.test_share)
     packs = None
     if config.trainer.get("packing"):
@@ -153,7 +156,9 @@ def train_sft(
     (resume_from,) = broadcast_object_list([resume_from])
 
     def on_step(record: SftStep, total: int) -> None:
-        _check_finite(record, log.path)
+        # Under fp16 a gradient may overflow: the scaler then leaves out the step.
+        grad_norm = None if args.fp16 else record.grad_norm
+        check_finite(record.step, record.loss, grad_norm, section="sft", rows="rows", log=log.path)
         if first:
             log.append(record)
             if progress is not None:
@@ -289,17 +294,9 @@ def _data_notes(
     return notes
 
 
-def _check_finite(record: SftStep, log: Path) -> None:
-    if not math.isfinite(record.loss):
-        raise ValueError(
-            f"the loss of step {record.step} is {record.loss}; lower sft.trainer.learning_rate, or "
-            f"look at the rows of that step in '{log}'"
-        )
-
-
 def _merged(policy: Any) -> Any:
     """The whole model, an adapter merged into its float32 weights: bf16 ones would round it off."""
-    return policy.float().merge_and_unload() if hasattr(policy, "merge_and_unload") else policy
+    return merge(policy.float()) if hasattr(policy, "merge_and_unload") else policy
 
 
 def _stop_at(policy: Any, eos_ids: frozenset[int]) -> None:

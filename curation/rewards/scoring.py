@@ -42,6 +42,20 @@ def length_limit(config: ModelConfig) -> int | None:
     return limit
 
 
+def check_positions(longest: int, config: ModelConfig, setting: str) -> None:
+    """Return if the model can read a row of so many tokens.
+
+    Raises:
+        ValueError: TOO_LONG; `setting` would have cut it.
+    """
+    limit = length_limit(config)
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"TOO_LONG: a row to train on has {longest} tokens but model '{config.path}' reads at "
+            f"most {limit}; set {setting} to {limit} or less"
+        )
+
+
 def padding_id(tokenizer: Any, last_ids: Iterable[int]) -> int:
     """An id to pad rows with that ends none of them: the tokenizer's own pad token if it can be.
 

@@ -26,7 +26,7 @@ from dpo.conversations import ConversationTokens
 from dpo.packing import Pack
 from dpo.policy import without_rename_warnings
 from dpo.sft_step import SftStep
-from dpo.trl_adapters.shared import EpochOrder, RowTrainer, row_order
+from dpo.trl_adapters.shared import EpochOrder, RowTrainer, check_head, pad_id, row_order
 
 
 class HeldOut(NamedTuple):
@@ -115,9 +115,7 @@ class ConversationTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
         self.before_save, self.after_save = before_save, after_save
         self._step_rows: tuple[str, ...] = ()
         self._step_tokens = 0
-        self._pad_token_id = (
-            tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        )
+        self._pad_token_id = pad_id(tokenizer)
         of_packs = [(at,) for at in range(len(rows))] if packs is None else packs
         self.order = row_order(len(of_packs), args)
         with without_rename_warnings():
@@ -138,6 +136,7 @@ class ConversationTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
                 callbacks=[EpochOrder(self.order)],
             )
         self.remove_callback(PrinterCallback)
+        check_head(self.model, rows[0].ids)
         if packs is not None:
             self._check_packing(rows, packs)
 

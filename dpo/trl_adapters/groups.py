@@ -53,7 +53,7 @@ from dpo.online import OnlineStep, Rollout
 from dpo.policy import FrozenStart, without_rename_warnings
 from dpo.rollouts import Scored
 from dpo.trl_adapters.group_order import GroupOrder, WholeSteps
-from dpo.trl_adapters.shared import EpochOrder, SealedTrainer
+from dpo.trl_adapters.shared import EpochOrder, SealedTrainer, check_head
 from schemas.records import Completion, Prompt, content_hash
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], Scored]
@@ -117,6 +117,7 @@ class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
             )
         self.remove_callback(PrinterCallback)
         self.beta = args.beta = beta
+        check_head(self.model, chat.prompt_ids(prompts[0]), temperature=self.temperature)
         self._kept: int | None = None
         self._keep_completions(model)
         self._reference = reference

@@ -24,7 +24,14 @@ from dpo.policy import without_rename_warnings
 from dpo.reference import ReferenceLogps, check_start
 from dpo.step_log import StepRecord
 from dpo.tokens import PairTokens
-from dpo.trl_adapters.shared import EpochOrder, RowTrainer, row_order
+from dpo.trl_adapters.shared import (
+    EpochOrder,
+    RowTrainer,
+    check_head,
+    keep_adapter_dropout,
+    pad_id,
+    row_order,
+)
 
 
 class PairCollator:
@@ -110,13 +117,13 @@ class PairTrainer(RowTrainer, DPOTrainer):  # type: ignore[misc]
         self._tally = Tally()
         self._step_pairs: tuple[str, ...] = ()
         self.order = row_order(len(pairs), args)
-        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        keep_adapter_dropout(model, args)
         with without_rename_warnings():
             super().__init__(
                 model=model,
                 ref_model=ref_model,
                 args=args,
-                data_collator=PairCollator(pad, args.pad_to_multiple_of),
+                data_collator=PairCollator(pad_id(tokenizer), args.pad_to_multiple_of),
                 train_dataset=_dataset(pairs, self.order.fillers),
                 processing_class=tokenizer,
                 peft_config=peft_config,
@@ -140,6 +147,7 @@ class PairTrainer(RowTrainer, DPOTrainer):  # type: ignore[misc]
         TRL's own cache is keyed by a fingerprint that changes from run to run.
         """
         self.model.eval()  # without it a new LoRA's dropout would be on, where dropout is wanted
+        check_head(self.model, self._pairs[0].prompt_ids + self._pairs[0].chosen_ids)
         known = self._known_reference
         self.reference = self._compute_reference(dataset, batch_size) if known is None else known
         if self._starts_at_reference and self.ld_alpha is None:

@@ -25,7 +25,7 @@ from dpo.losses import reward_model_loss
 from dpo.policy import without_rename_warnings
 from dpo.reward_rows import RewardRow
 from dpo.step_log import StepRecord
-from dpo.trl_adapters.shared import EpochOrder, RowTrainer, row_order
+from dpo.trl_adapters.shared import EpochOrder, RowTrainer, keep_adapter_dropout, row_order
 
 
 class RewardStep(StepRecord):
@@ -92,6 +92,7 @@ class RewardPairTrainer(RowTrainer, RewardTrainer):  # type: ignore[misc]
         self._step_pairs: tuple[str, ...] = ()
         self.order = row_order(len(rows), args)
         pad = tokenizer.pad_token_id
+        keep_adapter_dropout(model, args)
         with without_rename_warnings():
             super().__init__(
                 model=model,

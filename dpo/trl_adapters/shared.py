@@ -8,6 +8,7 @@ Departures from stock TRL where rows are given rather than sampled, each an exac
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,11 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
+from trl.trainer.utils import disable_dropout_in_model
+
+from dpo.logps import token_logps
+
+_HEAD_TOKENS = 64
 
 
 class RowOrder(Sampler[int]):
@@ -38,6 +44,50 @@ class RowOrder(Sampler[int]):
 
     def __len__(self) -> int:
         return self.rows + self.fillers
+
+
+def keep_adapter_dropout(model: Any, args: Any) -> None:
+    """Take the model's own dropout away where TRL is to, before it puts the adapter on.
+
+    TRL takes it away afterwards, and the dropout that was asked of the adapter with it; it does
+    not know the dropout of attention, which is a number and no layer.
+    """
+    if not args.disable_dropout:
+        return
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+    args.disable_dropout = False
+
+
+def pad_id(tokenizer: Any) -> int:
+    """A token to pad with; padding is masked by length, so any will do."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((id_ for id_ in known if id_ is not None), 0)
+
+
+def check_head(model: Any, ids: Sequence[int], *, temperature: float = 1.0) -> None:
+    """Return if TRL's log-probs, which it computes from the head's weights, are the model's own.
+
+    `temperature` is that at which TRL was told to compute them.
+
+    Raises:
+        ValueError: HEAD_DIFFERS; the model does more to its logits than TRL knows.
+    """
+    row = torch.tensor([ids[:_HEAD_TOKENS]], device=model.device)
+    model.eval()
+    with torch.no_grad():
+        fused = model(input_ids=row, labels=row, use_cache=False, fused_lm_head=True).log_probs
+        plain = token_logps(model(input_ids=row, use_cache=False).logits / temperature, row)
+    off = (fused.float() - plain.float()).abs().max().item()
+    if off > (1e-3 if model.dtype == torch.float32 else 0.25):
+        raise ValueError(
+            f"HEAD_DIFFERS: a log-prob as TRL computes it is {off:.2g} off what the model says, as "
+            f"{model.config.model_type} does more to its logits than TRL {version('trl')} knows; "
+            "train another model"
+        )
 
 
 class Order(Protocol):

@@ -170,7 +170,7 @@ def load_policies(plan: Plan) -> tuple["Policy", "Policy"]:
         whole = {"path": chosen or str(folder), "adapter": None, "revision": None}
         return load_policy(start), load_policy(start.model_copy(update=whole))
     policy = load_policy(start.model_copy(update={"adapter": str(folder)}))
-    if start.adapter is not None:
+    if start.adapter is not None or not _comes_off(policy):
         return load_policy(start), policy
     base = policy._replace(weights=weights_hash(start), name=start.path)
     return base, policy
@@ -185,9 +185,15 @@ def _origin(plan: Plan, policy: "Policy") -> "Policy | None":
         return None
     start = plan.model
     same = (origin.path, origin.revision) == (start.path, start.revision)
-    if same and origin.adapter is None and hasattr(policy.model, "disable_adapter"):
+    if same and origin.adapter is None and _comes_off(policy):
         return policy._replace(weights=weights_hash(origin), name=origin.path)
     return load_policy(origin)
+
+
+def _comes_off(policy: "Policy") -> bool:
+    """Whether the policy without its adapter is the model below: trained biases stay in it."""
+    adapters = getattr(policy.model, "peft_config", {}).values()
+    return bool(adapters) and all(getattr(one, "bias", "none") == "none" for one in adapters)
 
 
 def only_fine_tuned(plan: Plan) -> bool:

@@ -4,7 +4,14 @@ from shutil import copytree
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+)
 
 from curation.chat import TemplateError
 from curation.models import (
@@ -219,3 +226,84 @@ def test_a_template_file_that_is_not_there_is_told(tiny_model_folder: Path) -> N
     config = ModelConfig(path=str(tiny_model_folder), chat_template=Path("no.jinja"))
     with pytest.raises(ValueError, match=r"chat template 'no\.jinja' cannot be read: No such"):
         load_chat(config)
+
+
+def without(folder: Path, missing: str) -> None:
+    """Take the tensors whose name has that text out of the folder's weights."""
+    file = next(folder.glob("*.safetensors"))
+    tensors = {name: value for name, value in load_file(file).items() if missing not in name}
+    save_file(tensors, file, {"format": "pt"})
+
+
+def test_a_model_that_lacks_weights_is_not_completed_at_random(model_copy: Path) -> None:
+    without(model_copy, "layers.1")
+    with pytest.raises(ValueError, match=r"no weights for model\.layers\.1.*, one of 9 that would"):
+        load_policy(config_of(model_copy))
+
+
+def test_a_reward_model_is_no_policy_although_its_trunk_would_load(
+    tiny_model_folder: Path, model_copy: Path
+) -> None:
+    untied = LlamaConfig.from_pretrained(tiny_model_folder, tie_word_embeddings=False, num_labels=1)
+    LlamaForSequenceClassification(untied).save_pretrained(model_copy)
+    with pytest.raises(ValueError, match=r"no weights for lm_head\.weight"):
+        load_policy(config_of(model_copy))
+
+
+def test_an_adapter_whose_weights_have_other_names_is_not_left_out(
+    tiny_model_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    nested = Path(copytree(adapter, tmp_path / "nested"))
+    file = nested / "adapter_model.safetensors"
+    twice = {f"base_model.model.{name}": value for name, value in load_file(file).items()}
+    save_file(twice, file, {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"does not fit model .* lack base_model\.model\.model\.layers\.0"
+    ):
+        load_policy(config_of(tiny_model_folder, adapter=str(nested)))
+
+
+def test_an_adapter_saved_with_another_template_asks_which_one(
+    tiny_model_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    own = Path(copytree(adapter, tmp_path / "own"))
+    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(own)
+    model = config_of(tiny_model_folder, adapter=str(own))
+    template = own / "chat_template.jinja"
+    assert load_chat(model).hash == load_chat(config_of(tiny_model_folder)).hash
+    template.write_text(template.read_text().replace("<|im_start|>", "<<"))
+    with pytest.raises(ValueError, match=r"another chat template .* model.chat_template"):
+        load_chat(model)
+    said = load_chat(model.model_copy(update={"chat_template": template}))
+    assert said.hash != load_chat(config_of(tiny_model_folder)).hash
+
+
+def test_a_template_file_may_begin_with_a_byte_order_mark_and_must_be_utf_8(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    file, own = tmp_path / "t.jinja", (tiny_model_folder / "chat_template.jinja").read_text()
+    model = config_of(tiny_model_folder).model_copy(update={"chat_template": file})
+    file.write_text(own, encoding="utf-8-sig")
+    assert load_chat(model).hash == load_chat(config_of(tiny_model_folder)).hash
+    file.write_text(own, encoding="utf-16")
+    with pytest.raises(ValueError, match="is not in UTF-8; save it as UTF-8"):
+        load_chat(model)
+
+
+def test_a_token_of_the_text_that_the_model_has_no_embedding_for_is_refused(
+    model_copy: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_copy)
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(model_copy)
+    with pytest.raises(ValueError, match="VOCAB_MISMATCH"):
+        load_chat(config_of(model_copy))
+
+
+def test_a_tokenizer_without_an_end_or_pad_token_pads_with_the_templates_end(
+    model_copy: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_copy)
+    tokenizer.eos_token = tokenizer.pad_token = None
+    tokenizer.save_pretrained(model_copy)
+    assert load_chat(config_of(model_copy)).tokenizer.pad_token == "<|im_end|>"

@@ -48,6 +48,30 @@ def make_pair(
 
 
 @pytest.fixture
+def capped_model(tiny_model_folder: Path, tmp_path: Path) -> ModelConfig:
+    """A model that caps its logits, of which TRL's own head knows nothing."""
+    from transformers import AutoTokenizer, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    config = RecurrentGemmaConfig(
+        num_hidden_layers=1,
+        hidden_size=32,
+        intermediate_size=96,
+        num_attention_heads=2,
+        lru_width=32,
+        logits_soft_cap=0.05,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(0)
+    RecurrentGemmaForCausalLM(config).save_pretrained(tmp_path / "capped")
+    tokenizer.save_pretrained(tmp_path / "capped")
+    return ModelConfig(path=str(tmp_path / "capped"))
+
+
+@pytest.fixture
 def make_dataset(tmp_path: Path) -> MakeDataset:
     """A function from a number of pairs to a dataset's folder.
 

@@ -34,6 +34,10 @@ def test_a_key_of_another_trl_version_is_an_error() -> None:
         ("dataloader_drop_last", "plans the batches"),
         ("deepspeed", "data-parallel"),
         ("save_only_model", "optimiser"),
+        ("pad_token", "any token pads"),
+        ("padding_free", "pads all the same"),
+        ("label_smoothing_factor", "do not read it"),
+        ("dataset_num_proc", "tokenised"),
     ],
 )
 def test_a_key_that_pairwright_sets_is_refused_with_the_reason(key: str, reason: str) -> None:
@@ -90,6 +94,16 @@ def test_no_loss_at_all_is_refused(nothing: object) -> None:
         ({"beta": -0.1}, "beta is -0.1"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number"),
         ({"lr_scheduler_type": "cosinus"}, "TRL refuses a value"),
+        (
+            {"loss_type": "robust", "label_smoothing": 0.5},
+            "label_smoothing is 0.5; expected from 0",
+        ),
+        ({"loss_type": "exo_pair"}, "exo_pair, which needs a label_smoothing above 0"),
+        ({"loss_type": "discopop", "discopop_tau": 0}, "discopop_tau is 0; expected more than 0"),
+        ({"ld_alpha": 2}, "ld_alpha is 2; expected between 0 and 1"),
+        ({"optim": "adamw_bnb_8bit"}, "optim: You need to install `bitsandbytes`"),
+        ({"use_liger_kernel": True}, "use_liger_kernel needs the package liger-kernel"),
+        ({"report_to": "wandb"}, "report_to names wandb, which is not installed"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_before_any_weights_load(

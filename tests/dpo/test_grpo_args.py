@@ -31,13 +31,28 @@ def test_a_typo_in_a_trainer_key_names_the_nearest() -> None:
     [
         ("many", "grpo.trainer.max_steps is 'many'; expected a number"),
         ("2.5", "grpo.trainer.max_steps is '2.5'; expected a whole number"),
+        (2.5, "grpo.trainer.max_steps is '2.5'; expected a whole number"),
         ([8], r"grpo.trainer.max_steps is \[8\]; expected a number"),
+        (True, "grpo.trainer.max_steps is True; expected a number"),
+        (None, "grpo.trainer.max_steps is null; expected a number, or leave it out"),
     ],
 )
 def test_what_is_no_number_where_trl_takes_one_is_refused(value: object, told: str) -> None:
     with pytest.raises(ValueError, match=f"^{told}"):
         _args(max_steps=value)
-    assert _args(max_steps="1e2").max_steps == 100
+    for hundred in ("1e2", 100.0):
+        args = _args(max_steps=hundred)
+        assert (args.max_steps, type(args.max_steps)) == (100, int)
+
+
+def test_a_quoted_false_is_refused_as_any_text_would_count_as_true() -> None:
+    for key in ("bf16", "gradient_checkpointing", "activation_checkpointing", "shuffle_dataset"):
+        with pytest.raises(ValueError, match=f"^grpo.trainer.{key} is 'false'; expected true or"):
+            _args(**{key: "false"})
+
+
+def test_a_bare_no_which_yaml_reads_as_false_saves_no_checkpoint() -> None:
+    assert _args(save_strategy=False).save_strategy == "no"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +67,11 @@ def test_what_is_no_number_where_trl_takes_one_is_refused(value: object, told: s
         ("log_completions", "rollouts.jsonl"),
         ("sync_ref_model", "SFT model"),
         ("dataloader_drop_last", "plans the batches"),
+        ("eval_on_start", "the evaluate stage measures"),
+        ("metric_for_best_model", "the evaluate stage measures"),
+        ("per_device_eval_batch_size", "the evaluate stage measures"),
+        ("label_smoothing_factor", "does not read it"),
+        ("hub_token", "HF_TOKEN in the environment"),
     ],
 )
 def test_a_key_that_pairwright_sets_is_refused_with_the_reason(key: str, reason: str) -> None:
@@ -97,7 +117,18 @@ def test_the_names_of_the_losses_are_those_that_trl_documents() -> None:
         ({"num_generations": 1}, r"at least 2 generations"),
         ({"num_generations": 0}, r"grpo.trainer: TRL refuses a value"),
         ({"num_generations": 3}, r"must be divisible by num_generations"),
+        ({"num_generations": None}, r"TRL refuses a value"),
         ({"learning_rate": "fast"}, r"learning_rate is 'fast'; expected a number"),
+        ({"learning_rate": -1.0}, r"learning_rate is -1.0; expected 0 or more"),
+        ({"max_steps": 0}, r"max_steps is 0, so that nothing is trained"),
+        ({"num_train_epochs": 0}, r"num_train_epochs is 0, so that nothing is trained"),
+        ({"per_device_train_batch_size": 0}, r"per_device_train_batch_size is 0; expected 1 or"),
+        ({"gradient_accumulation_steps": 0}, r"gradient_accumulation_steps is 0; expected 1 or"),
+        ({"save_strategy": "best"}, r"save_strategy cannot be 'best'"),
+        ({"epsilon": -1}, r"epsilon is -1; expected 0 or more"),
+        ({"top_p": 0}, r"grpo.trainer.top_p is 0: Input should be greater than 0"),
+        ({"top_k": -1}, r"grpo.trainer.top_k is -1: Input should be greater"),
+        ({"max_completion_length": None}, r"max_completion_length is None: Input should be a"),
     ],
 )
 def test_a_value_that_makes_no_training_is_refused(keys: dict[str, Any], message: str) -> None:

@@ -1,11 +1,13 @@
 """The step log after kills, and the alarm for saturated pairs."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from dpo.step_log import StepLog, StepRecord, saturated_since
+from dpo.step_log import StepLog, StepRecord, check_finite, saturated_since
 
 MakeDataset = Callable[..., Path]
 
@@ -51,3 +53,17 @@ def test_a_log_that_lost_steps_is_told(tmp_path: Path) -> None:
     log.path.write_bytes(b"{}\n{}\n")
     with pytest.raises(ValueError, match=r"steps\.jsonl', line 1 is no step record"):
         log.read()
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_although_the_loss_is_one(
+    tmp_path: Path,
+) -> None:
+    check = partial(check_finite, section="dpo", rows="pairs", log=tmp_path / "steps.jsonl")
+    check(2, 0.5, 3.0)
+    check(2, 0.5, None)
+    with pytest.raises(
+        ValueError, match=r"the gradient's norm of step 2 is nan; lower dpo.trainer"
+    ):
+        check(2, 0.5, math.nan)
+    with pytest.raises(ValueError, match="the loss of step 1 is inf; look at the model's own"):
+        check(1, math.inf, 1.0)

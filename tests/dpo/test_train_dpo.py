@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    AutoTokenizer,
+    LlamaForCausalLM,
+)
 
 from curation.formats.trl import read_dataset
 from curation.models import Policy, load_policy
@@ -270,7 +274,9 @@ def test_three_steps_that_move_no_weight_end_the_run(train: Any, make_dataset: M
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(train: Any, make_dataset: MakeDataset) -> None:
-    with pytest.raises(ValueError, match=r"loss of step \d is (nan|inf); lower dpo.trainer"):
+    with pytest.raises(
+        ValueError, match=r"(loss|gradient's norm) of step \d is (nan|inf); lower dpo.trainer"
+    ):
         train(make_dataset(12), optim="sgd", lora=None, learning_rate=1e30, max_grad_norm=0)
 
 
@@ -346,3 +352,36 @@ def test_saturation_is_told_and_does_not_fail_the_run(
     )
     assert any(note.startswith("SATURATED: from step") for note in result.facts["health"])
     assert result.policy.is_dir()
+
+
+def test_the_adapters_dropout_is_on_and_the_models_own_is_off(
+    train: Any, make_dataset: MakeDataset, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    data = make_dataset(8)
+    own = LlamaForCausalLM.from_pretrained(tiny_model_folder, attention_dropout=0.5)
+    own.save_pretrained(tmp_path / "own")
+    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(tmp_path / "own")
+    plain = train(data, out="plain").steps
+    drops = train(data, out="drops", lora=LoraConfig(r=4, alpha=8, dropout=0.5)).steps
+    same = train(data, out="same", model=ModelConfig(path=str(tmp_path / "own"))).steps
+    assert drops[0].grad_norm != pytest.approx(plain[0].grad_norm, rel=1e-3)
+    assert same[0].grad_norm == pytest.approx(plain[0].grad_norm, rel=1e-6)
+
+
+def test_a_pair_longer_than_the_model_reads_is_refused(
+    train: Any, make_dataset: MakeDataset, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    LlamaForCausalLM.from_pretrained(tiny_model_folder, max_position_embeddings=16).save_pretrained(
+        tmp_path / "short"
+    )
+    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(tmp_path / "short")
+    model = ModelConfig(path=str(tmp_path / "short"))
+    with pytest.raises(ValueError, match=r"TOO_LONG: .* reads at most 16; set validate.max_length"):
+        train(make_dataset(4), model=model)
+
+
+def test_a_model_whose_logits_trl_does_not_know_is_refused(
+    train: Any, make_dataset: MakeDataset, capped_model: ModelConfig
+) -> None:
+    with pytest.raises(ValueError, match=r"HEAD_DIFFERS: .* recurrent_gemma does more"):
+        train(make_dataset(4), model=capped_model)

@@ -236,6 +236,13 @@ def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(train: Train) ->
         train(prompts=prompts)
 
 
+def test_a_model_whose_logits_trl_does_not_know_is_refused(
+    train: Train, capped_model: ModelConfig
+) -> None:
+    with pytest.raises(ValueError, match=r"HEAD_DIFFERS: .* recurrent_gemma does more"):
+        train(model=capped_model, temperature=0.7)
+
+
 def _same(ours: OnlineResult, theirs: OnlineResult) -> None:
     assert ours.steps == theirs.steps
     for name, weight in _weights(ours).items():

@@ -12,6 +12,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from curation.chat import TemplateError
 from curation.formats.trl import read_dataset, write_dataset
@@ -549,3 +550,27 @@ def test_two_processes_train_as_one(
         assert scores_of(
             RewardModel(str(tmp_path / f"two-{name}" / "model")), pairs
         ) == pytest.approx(scores_of(RewardModel(str(one.model)), pairs), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "missing", "complaint"),
+    [
+        (5, "nothing", r"score.weight of shape \(5, 64\); expected \(1, 64\)"),
+        (1, "layers.1", "has no weights for model.layers.1"),
+    ],
+)
+def test_a_base_that_would_be_completed_at_random_is_refused(
+    labels: int, missing: str, complaint: str, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    config = LlamaConfig.from_pretrained(tiny_model_folder, num_labels=labels)
+    network = LlamaForSequenceClassification(config)
+    weights = {key: value for key, value in network.state_dict().items() if missing not in key}
+    network.save_pretrained(tmp_path / "base", state_dict=weights)
+    with pytest.raises(ValueError, match=complaint):
+        load_reward_start(ModelConfig(path=str(tmp_path / "base")), None, 0)
+
+
+def test_the_adapters_dropout_is_on(train: Any, dataset: Path) -> None:
+    drops = LORA.model_copy(update={"dropout": 0.5})
+    plain, dropped = train(dataset).steps[0], train(dataset, out="drops", lora=drops).steps[0]
+    assert dropped.grad_norm != pytest.approx(plain.grad_norm, rel=1e-3)

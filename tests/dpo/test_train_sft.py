@@ -485,3 +485,28 @@ def test_two_processes_train_as_one_does(
             ours = first["facts"]["held_out"][when]
             assert ours == pytest.approx(one.facts["held_out"][when], abs=1e-5)
         assert StepLog(tmp_path / f"two-{name}" / "steps.jsonl", SftStep).read()
+
+
+def test_an_adapter_on_tied_embeddings_is_saved_as_it_was_measured(
+    train: Train, rows: Rows, tiny_policy: Policy
+) -> None:
+    source = rows(12)
+    lora = SMALL_LORA.model_copy(update={"target_modules": ("embed_tokens",)})
+    result = train(source, lora=lora, learning_rate=1e-2, num_train_epochs=8)
+    before, _ = mean_loss(tiny_policy.model, source, tiny_policy)
+    saved = AutoModelForCausalLM.from_pretrained(result.policy)
+    after, _ = mean_loss(saved, source, tiny_policy)
+    assert after < result.steps[-1].loss + 0.1 < before
+
+
+def test_a_conversation_longer_than_the_model_reads_is_refused(
+    train: Train, rows: Rows, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    short = AutoModelForCausalLM.from_pretrained(tiny_model_folder, max_position_embeddings=16)
+    short.save_pretrained(tmp_path / "short")
+    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(tmp_path / "short")
+    with pytest.raises(
+        ValueError, match=r"TOO_LONG: .* reads at most 16; set sft.max_length to 16"
+    ):
+        train(rows(4), model=ModelConfig(path=str(tmp_path / "short")))
+    train(rows(4), model=ModelConfig(path=str(tmp_path / "short")), max_length=16)
