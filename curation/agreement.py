@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curation.annotator_warnings import AnnotatorRow
 from curation.annotators import annotators_of_votes
+from curation.crowd import check_categories
 from curation.formats.vote_cells import RejectedVote
 from curation.formats.vote_columns import VoteColumns
 from curation.formats.votes import LabelVote, read_votes
@@ -50,11 +51,16 @@ class Agreement(Record):
 
 
 def agreement_of_judgements(
-    judgements: Iterable[Judgement], *, excluded: Collection[str] = (), seed: int = 0
+    judgements: Iterable[Judgement],
+    *,
+    excluded: Collection[str] = (),
+    assisted: bool = False,
+    seed: int = 0,
 ) -> dict[str, Agreement]:
     """The agreement on each question; gold and adjudication answers are left out of it.
 
-    Gold questions are picked to be easy, and who adjudicates has seen that others disagreed.
+    Gold questions are picked to be easy, and who adjudicates has seen that others disagreed. With
+    `assisted`, answers given in sight of a machine's ranking count too, which makes people alike.
     """
     asked = [
         item for item in judgements if item.purpose == "label" and item.annotator.kind == "human"
@@ -64,7 +70,11 @@ def agreement_of_judgements(
     )
     return {
         question: agreement(
-            votes_of(counted_judgements(asked, question=question, excluded=excluded).kept),
+            votes_of(
+                counted_judgements(
+                    asked, question=question, excluded=excluded, assisted=assisted
+                ).kept
+            ),
             seed=seed,
         )
         for question in questions
@@ -94,9 +104,10 @@ def label_agreement(
     """The agreement of labels; ordinal where all are numbers, or by `order`, the lowest first.
 
     Raises:
-        ValueError: a label is not in the order.
+        ValueError: a label is not in the order, or there are too many different ones.
     """
     seen = sorted({vote.label for vote in labels})
+    check_categories(seen)
     numbers = order is None and bool(seen) and all(map(_is_number, seen))
     if order is not None:
         unknown = [label for label in seen if label not in order]
@@ -107,7 +118,7 @@ def label_agreement(
         seen = [label for label in order if label in seen]
     elif numbers:
         seen.sort(key=float)
-    return _agreement(
+    found = _agreement(
         [(vote.item, vote.annotator, vote.label) for vote in labels],
         seen,
         ordered=order is not None or numbers,
@@ -115,6 +126,7 @@ def label_agreement(
         anonymous=anonymous,
         seed=seed,
     )
+    return found.model_copy(update={"warnings": (*found.warnings, *_case_warnings(seen))})
 
 
 class FileAgreement(Record):
@@ -235,7 +247,8 @@ def _alpha_warnings(found: Agreement) -> Iterator[str]:
     share = most / found.answers
     if alpha.value is None:
         if found.compared:
-            yield f"every answer is '{answer}'; whether that is agreement or habit cannot be known"
+            shared = "" if most == found.answers else "on the items that two or more answered, "
+            yield f"{shared}{alpha.why}; whether that is agreement or habit cannot be known"
     elif percent >= 0.75 and alpha.value < 0.4 and share >= 0.75:
         yield (
             f"high agreement ({percent:.0%}), low alpha ({alpha.value:.2f}): one answer dominates "
@@ -249,6 +262,16 @@ def _alpha_warnings(found: Agreement) -> Iterator[str]:
                 f"agreement cannot be told from chance (alpha {alpha.value:.2f}, interval "
                 f"{alpha.low:.2f} to {alpha.high:.2f})"
             )
+
+
+def _case_warnings(labels: Iterable[str]) -> Iterator[str]:
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        spellings.setdefault(label.casefold(), []).append(label)
+    for alike in spellings.values():
+        if len(alike) > 1:
+            quoted = " and ".join(f"'{label}'" for label in alike)
+            yield f"the labels {quoted} differ in case alone; they are counted apart"
 
 
 def _position_warning(votes: Iterable[Vote]) -> Iterator[str]:

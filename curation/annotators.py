@@ -23,14 +23,16 @@ def annotator_report(
     *,
     question: str = "overall",
     excluded: Collection[str] = (),
+    assisted: bool = False,
 ) -> list[AnnotatorRow]:
     """A row for each annotator who answered the question, in order of name.
 
     Tasks tell right gold answers and the lengths of texts. Excluded annotators have rows, but
-    others are not compared with them.
+    others are not compared with them. With `assisted`, answers given in sight of a machine's
+    ranking count too.
     """
     by_id = {task.id: task for task in tasks}
-    kept = counted_judgements(judgements, question=question).kept
+    kept = counted_judgements(judgements, question=question, assisted=assisted).kept
     gold = [item for item in kept if item.purpose == "gold" and item.task_id in by_id]
     given: dict[str, list[bool]] = defaultdict(list)
     for judgement in gold:

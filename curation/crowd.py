@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LabelRow = tuple[str, str, str]
 """Item, annotator, label; a repeated row counts again."""
 MOST_ROUNDS = 1000
+MOST_LABELS = 500
+"""More different labels are measurements, and whether two are equal says little."""
 PRIOR_RIGHT = 0.7
 """Of the labels put before an annotator's own, so many are right."""
 CONVERGED = 1e-6
@@ -70,6 +72,20 @@ def coded(labels: Iterable[LabelRow], mirror: dict[str, str] | None = None) -> C
     ]
     opposite = None if mirror is None else tuple(names[2].index(mirror[name]) for name in names[2])
     return Coded(names[0], names[1], names[2], codes[0], codes[1], codes[2], opposite)
+
+
+def check_categories(labels: Iterable[str]) -> None:
+    """Return unless there are more different labels than `MOST_LABELS`.
+
+    Raises:
+        ValueError: there are.
+    """
+    distinct = len(set(labels))
+    if distinct > MOST_LABELS:
+        raise ValueError(
+            f"there are {distinct} different labels; expected at most {MOST_LABELS}, such as "
+            "ratings from 1 to 5 (round numbers first, or name another column with --label)"
+        )
 
 
 def dawid_skene(data: Coded, *, prior_labels: float = 0.0) -> Consensus:

@@ -3,7 +3,16 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from curation.crowd import Coded, Consensus, LabelRow, coded, dawid_skene, label_shares, mace
+from curation.crowd import (
+    Coded,
+    Consensus,
+    LabelRow,
+    check_categories,
+    coded,
+    dawid_skene,
+    label_shares,
+    mace,
+)
 
 if TYPE_CHECKING:
     from curation.crowd import Array
@@ -40,7 +49,7 @@ def aggregate_labels(
     """What the labels say of every item; the order of the rows has no say.
 
     Raises:
-        ValueError: the method is unknown.
+        ValueError: the method is unknown, or there are too many different labels.
     """
     import numpy as np
 
@@ -50,6 +59,7 @@ def aggregate_labels(
             f"method '{method}' is unknown for labels; expected one of {', '.join(LABEL_METHODS)}"
         )
     data = coded(labels)
+    check_categories(data.classes)
     found = fits[method](data)
     votes = np.bincount(data.item, minlength=len(data.items)).tolist()
     items = [

@@ -161,12 +161,14 @@ def _right_answers(path: Path, columns: "VoteColumns", gold: str, of_labels: boo
     """
     from curation.formats.votes import read_votes
 
+    # A row of a wide file may be an item of its own, so the answers are read as one more annotator.
+    wide = columns.is_wide
     alone = columns.model_copy(
         update={
-            "winner": None if of_labels else gold,
-            "label": gold if of_labels else None,
+            "winner": None if of_labels or wide else gold,
+            "label": gold if of_labels and not wide else None,
             "annotator": None,
-            "annotators": (),
+            "annotators": (gold,) if wide else (),
             "votes": None,
         }
     )
@@ -180,5 +182,6 @@ def _right_answers(path: Path, columns: "VoteColumns", gold: str, of_labels: boo
                 f"'{answer}'; expected one right answer (does --item name what was voted on?)"
             )
     if not answers:
-        raise ValueError(f"'{path}': column '{gold}' holds no answer that can be read")
+        why = f" ({found.rejected[0].row}: {found.rejected[0].message})" if found.rejected else ""
+        raise ValueError(f"'{path}': column '{gold}' holds no answer that can be read{why}")
     return found

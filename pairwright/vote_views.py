@@ -122,15 +122,16 @@ def _scores(result: "VoteResult") -> Table:
 
 def _of_labels(result: "LabelResult", *, anonymous: bool) -> list[RenderableType]:
     shares = Table("label", "share of items", box=None, pad_edge=False)
-    for label, share in result.marginals.items():
+    for label, share in list(result.marginals.items())[:_SHOWN]:
         shares.add_row(_short(label), f"{share:.3f}")
     head = Text(f"{result.method}: {len(result.items)} items")
+    views: list[RenderableType] = [head, shares, *_more(len(result.marginals), "labels")]
     if anonymous:
-        return [head, shares]
+        return views
     people = Table("annotator", "reliability", box=None, pad_edge=False)
     for name, trust in list(result.reliability.items())[:_SHOWN]:
         people.add_row(_short(name), f"{trust:.3f}")
-    return [head, shares, people, *_more(len(result.reliability), "annotators")]
+    return [*views, people, *_more(len(result.reliability), "annotators")]
 
 
 def _compared(rows: Sequence["MethodAccuracy"]) -> list[RenderableType]:

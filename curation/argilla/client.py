@@ -114,7 +114,7 @@ class Client:
                 self._sleep(FIRST_WAIT * 2 ** (number - 1) * random.uniform(0.75, 1.25))
             try:
                 answer = self._http.request(method, path, json=json, params=params)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 trouble = f"{type(error).__name__}"
                 continue
             if answer.status_code not in _BUSY:
@@ -129,6 +129,13 @@ class Client:
 
     def _read(self, answer: httpx.Response, doing: str) -> Any:
         status = answer.status_code
+        if answer.is_redirect:
+            # Not followed: what is sent would be lost on the way, and the key may not go elsewhere.
+            place = _without_secrets(answer.headers.get("location", "another address"))
+            raise ConnectionError(
+                f"the labelling server {self.url} sends on to {place}; set label.server to where "
+                "it is"
+            )
         if status == 401:
             raise PermissionError(
                 f"the labelling server {self.url} does not know the API key; set {KEY_VARIABLE} "
@@ -144,14 +151,18 @@ class Client:
                 _cut(f"the labelling server refused (status {status}): {_reason(answer)}: {doing}"),
                 status,
             )
-        if not answer.content:
+        if not answer.content and answer.request.method != "GET":
             return None
         try:
-            return answer.json()
+            found = answer.json()
         except ValueError:
+            found = None
+        if not isinstance(found, dict):
             raise ConnectionError(
-                f"{self.url} answered with something that is no JSON; is it an Argilla server?"
-            ) from None
+                f"{self.url} answered with something that is no JSON object; is it an Argilla "
+                "server?"
+            )
+        return found
 
 
 def connect(config: LabelConfig) -> Client:
@@ -170,10 +181,9 @@ def connect(config: LabelConfig) -> Client:
                 "no labelling server runs; start it with `pairwright label serve`"
             )
         return Client(found.url, found.api_key)
-    parts = urlsplit(config.server)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(config.server):
         raise ValueError(
-            f"label.server is '{_without_secrets(config.server)}'; expected `embedded` or an "
+            f"label.server is '{config.server.rpartition('@')[2]}'; expected `embedded` or an "
             "address such as https://argilla.example.org"
         )
     key = os.environ.get(KEY_VARIABLE, "").strip()
@@ -182,7 +192,21 @@ def connect(config: LabelConfig) -> Client:
             f"no key for the labelling server {_without_secrets(config.server)}; set "
             f"{KEY_VARIABLE} to the key that its page shows under 'my settings'"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(
+            f"{KEY_VARIABLE} holds a character that no key has; copy the key again from the page "
+            f"of {_without_secrets(config.server)}, 'my settings'"
+        )
     return Client(config.server, key)
+
+
+def _is_address(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return named and parts.scheme in ("http", "https") and not any(map(str.isspace, server))
 
 
 def _without_secrets(url: str) -> str:

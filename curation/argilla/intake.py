@@ -84,7 +84,10 @@ def what_is_stored(store: AnnotationStore, datasets: Collection[str] | None = No
 
 
 def people_of(sheets: Iterable[Sheet], users: Mapping[str, str], stored: Stored) -> dict[str, str]:
-    """Names by user id: whose answers are stored under a name keeps it when the account changes."""
+    """Names by user id: whose answers are stored under a name keeps it when the account changes.
+
+    Who has taken that name meanwhile is somebody else, and goes by the id.
+    """
     kept = {
         response.user_id: stored.names[response.id]
         for sheet in sheets
@@ -92,7 +95,9 @@ def people_of(sheets: Iterable[Sheet], users: Mapping[str, str], stored: Stored)
         for response in record.responses
         if response.user_id is not None and response.id in stored.names
     }
-    return {**users, **kept}
+    held = set(kept.values())
+    others = {user: f"user:{user}" if name in held else name for user, name in users.items()}
+    return {**others, **kept}
 
 
 def annotator_of(response: Response, people: Mapping[str, str], stored: Stored) -> str:

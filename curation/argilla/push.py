@@ -49,6 +49,11 @@ class RefusedTask(NamedTuple):
     """DUPLICATE, TOO_LARGE, NOT_UNICODE, FORGOTTEN, or SHOWN_DIFFERENTLY."""
     message: str
 
+    @property
+    def for_good(self) -> bool:
+        """Whether no later push sends it either, so that nobody can answer it."""
+        return self.reason in ("TOO_LARGE", "NOT_UNICODE", "FORGOTTEN")
+
 
 class PushedDataset(NamedTuple):
     dataset: str

@@ -79,7 +79,7 @@ def plan_tasks(
 
     Raises:
         ValueError: a workspace has fewer annotators than a record needs answers, or known records
-            need another number of answers than the config says.
+            need another number of answers, or have another right one, than is said now.
     """
     check_overlap(config, config.overlap)
     left_out: Counter[str] = Counter()
@@ -92,6 +92,7 @@ def plan_tasks(
     ]
     left_out["GOLD_ALSO_ASKED"] += len(asks) - len(others)
     golden = _gold_asks(config, gold, others, left_out, seed)
+    _check_right_answers(config, golden, known)
     sharing = Sharing(config, known, seed)
     once: dict[tuple[str, ...], Ask] = {}
     for ask in others:
@@ -218,6 +219,23 @@ def _gold_asks(
         else:
             golden.setdefault(ask.key, ask)
     return list(golden.values())
+
+
+def _check_right_answers(config: LabelConfig, golden: Iterable[Ask], known: Known) -> None:
+    """Nothing, where the questions put before have the right answers that they have now.
+
+    Raises:
+        ValueError: one has not.
+    """
+    for ask in golden:
+        for task in known.tasks(dataset_of(config, 2), False, ask).values():
+            right = ask.candidates[0].text_id
+            if task.expected is not None and task.expected[task.shown.index(right)] != 1:
+                raise ValueError(
+                    f"gold question about prompt '{ask.prompt.id}' was put with the other answer "
+                    "as the right one, which is kept with it; take its row out of the gold file, "
+                    "and nobody is measured by it"
+                )
 
 
 def plan_of(config: LabelConfig, sharing: Sharing, left_out: Counter[str]) -> LabelPlan:

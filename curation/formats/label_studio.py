@@ -1,7 +1,7 @@
 """Answers out of a Label Studio export: a JSON list of tasks with their annotations."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from curation.formats.json_values import RowError
@@ -54,6 +54,11 @@ def studio_cells(
                 rejected.append(RejectedVote(where, answer.code, str(answer)))
             else:
                 answers.append(answer)
+    if not answers:
+        raise ValueError(
+            f"'{path}' is a Label Studio export without a submitted answer to a pairwise "
+            f"comparison or choice{_others(task for _, task in rows)}"
+        )
     columns = _columns(path, answers, told)
     cells: list[Cell] = []
     for answer in answers:
@@ -98,8 +103,6 @@ def _answers(
 
 def _columns(path: str, answers: list[_Answer], told: VoteColumns) -> VoteColumns:
     controls = list(dict.fromkeys(answer.control for answer in answers))
-    if not controls:
-        raise ValueError(f"'{path}' is a Label Studio export without a submitted answer")
     pairwise = list(dict.fromkeys(answer.control for answer in answers if answer.sides))
     wanted = told.winner or told.label
     if wanted is None:
@@ -126,6 +129,18 @@ def _columns(path: str, answers: list[_Answer], told: VoteColumns) -> VoteColumn
     )
 
 
+def _others(tasks: Iterable[Mapping[str, Any]]) -> str:
+    """What the answers are instead, which is not read."""
+    types = {
+        str(result.get("type"))
+        for task in tasks
+        for annotation in _dicts(task.get("annotations"))
+        for result in _dicts(annotation.get("result"))
+        if not _is_answer(result)
+    }
+    return f"; it holds {', '.join(sorted(types))}" if types else ""
+
+
 def _data_keys(answer: _Answer) -> tuple[str, str] | tuple[None, None]:
     """The keys of the two sides in the task's data: as the page calls them, or usual names."""
     data = answer.task["data"]
@@ -140,7 +155,11 @@ def _cell(answer: _Answer, columns: VoteColumns) -> Cell:
     if columns.left is not None and columns.right is not None:
         left = side_of(data, columns.left, empty_is_missing=False)
         right = side_of(data, columns.right, empty_is_missing=False)
-    item = item_of(data, columns.item) if columns.item else str(answer.task.get("id"))
+    task_id = answer.task.get("id")
+    # Tasks that name none are not one task.
+    item = answer.row if task_id is None else str(task_id)
+    if columns.item:
+        item = item_of(data, columns.item)
     return Cell(answer.row, item, left, right, answer.annotator, answer.value)
 
 

@@ -4,15 +4,18 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+from curation.formats.argilla_cells import NOT_SUBMITTED, argilla_answers
 from curation.formats.json_values import RowError, type_name
 from curation.formats.vote_columns import VoteColumns, is_missing
-from curation.formats.winners import text_of
+from curation.formats.winners import is_word, text_of
 from schemas.records import canonical_json
 
 _ALL = "all"
 """The item of votes that name none: there is only one."""
+_STATUS = ("response_status", "status")
 
 
 class Cell(NamedTuple):
@@ -52,14 +55,18 @@ def table_cells(
     `is_text`: the file has text alone, so nothing is "" and lists are JSON.
     """
     cells: list[Cell] = []
+    status = _status_column(rows, columns)
     for where, row in rows:
         try:
+            if not columns.is_wide and (word := _folded(row.get(status))) in ("draft", "discarded"):
+                left_out[NOT_SUBMITTED[word]] += 1
+                continue
             item = where if columns.is_wide and not columns.item else item_of(row, columns.item)
             left, right = "left", "right"
             if columns.left is not None and columns.right is not None:
                 left = side_of(row, columns.left, empty_is_missing=is_text)
                 right = side_of(row, columns.right, empty_is_missing=is_text)
-            for annotator, value in _answers(row, columns, is_text):
+            for annotator, value in _answers(where, row, columns, is_text, left_out):
                 if is_missing(value) and columns.is_wide:
                     left_out["ABSENT"] += 1
                 elif is_missing(value):
@@ -71,8 +78,20 @@ def table_cells(
     return cells
 
 
+def _status_column(rows: NumberedRows, columns: VoteColumns) -> str:
+    """The column that says whether an answer was submitted; empty where there is none."""
+    names = {_folded(name): name for _, row in rows for name in row}
+    used = {columns.winner, columns.label, columns.annotator, *columns.item}
+    found = (names[name] for name in _STATUS if name in names)
+    return next((name for name in found if name not in used), "")
+
+
 def _answers(
-    row: Mapping[str, Any], columns: VoteColumns, is_text: bool
+    where: str,
+    row: Mapping[str, Any],
+    columns: VoteColumns,
+    is_text: bool,
+    left_out: Counter[str],
 ) -> list[tuple[str | None, Any]]:
     """The answers in a row, each with its annotator where that is known."""
     if columns.annotators:
@@ -82,7 +101,9 @@ def _answers(
             for value in _repeated(_opened(row.get(name), is_text))
         ]
     if columns.votes is not None:
-        return _many(_opened(row.get(columns.votes), is_text), columns.votes)
+        opened = partial(_opened, is_text=is_text)
+        found = argilla_answers(where, row, columns.votes, opened, left_out)
+        return _many(opened(row.get(columns.votes)), columns.votes) if found is None else found
     value = row.get(columns.winner or columns.label or "")
     if columns.annotator is None:
         return [(None, value)]
@@ -92,14 +113,15 @@ def _answers(
 def _many(value: Any, column: str) -> list[tuple[str | None, Any]]:
     if isinstance(value, Mapping):
         return [(str(name), answer) for name, cell in value.items() for answer in _repeated(cell)]
-    if isinstance(value, str) and not any(letter.isspace() for letter in value):
+    if isinstance(value, str) and value.isalnum() and (len(value) == 1 or not is_word(value)):
         return [(None, letter) for letter in value]
     if not isinstance(value, list):
+        found = f"'{value[:40]}'" if isinstance(value, str) else type_name(value)
         raise RowError(
             "BAD_ROW",
-            f"'{column}' is {type_name(value)}; expected answers by annotator, a list or letters",
+            f"'{column}' is {found}; expected answers by annotator, a list or letters",
         )
-    if value and all(isinstance(one, list) and len(one) == 2 for one in value):
+    if value and all(isinstance(one, list | tuple) and len(one) == 2 for one in value):
         return [(text_of(annotator), answer) for annotator, answer in value]
     return [(None, answer) for answer in value]
 
@@ -115,6 +137,10 @@ def _opened(cell: Any, is_text: bool) -> Any:
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(cell)
     return cell
+
+
+def _folded(value: Any) -> str:
+    return value.strip().casefold() if isinstance(value, str) else ""
 
 
 def item_of(row: Mapping[str, Any], columns: tuple[str, ...]) -> str:

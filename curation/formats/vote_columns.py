@@ -37,6 +37,8 @@ _ITEM = [
     "task",
     "unit",
     "question",
+    "instruction",
+    "query",
 ]
 _ANNOTATOR = [
     "annotator",
@@ -56,6 +58,7 @@ _ANNOTATOR = [
 ]
 _WINNER = ("winner", "preference", "preferred", "verdict", "vote", "choice")
 _LABEL = ("label", "category", "class", "rating")
+_NOTHING = ("", "nan", "<na>")
 _ONE_OF_MANY = re.compile(r"(annotator|rater|observer|coder|labell?er|worker|judge)[ _-]?\d+")
 
 
@@ -137,7 +140,7 @@ def check_told(told: VoteColumns) -> None:
     """Refuse options that do not go together.
 
     Raises:
-        ValueError: one side without the other, or two places for the answers.
+        ValueError: one side without the other, or two places for the answers or annotators.
     """
     if (told.left is None) != (told.right is None):
         raise ValueError("only one of --left and --right is given; expected both")
@@ -150,6 +153,11 @@ def check_told(told: VoteColumns) -> None:
     named = [option for option, value in places.items() if value]
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)} each say where the answers are; expected one")
+    if told.annotators and told.annotator is not None:
+        raise ValueError(
+            "--annotators names columns that belong to one annotator each, and --annotator one "
+            "that says who answered; expected one of the two"
+        )
     if told.label is not None and told.left is not None:
         raise ValueError("--label is for answers without two sides; --left and --right are given")
 
@@ -194,10 +202,10 @@ def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing."""
+    """Whether a cell holds nothing, or what tables with gaps write for nothing."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _NOTHING)
 
 
 def _tells_apart(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -1,5 +1,6 @@
 """Votes out of anybody's file: one a row, one column an annotator, or a Label Studio export."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from curation.formats.json_values import RowError, check_storable, type_name
 from curation.formats.label_studio import is_label_studio, studio_cells
 from curation.formats.vote_cells import Cell, NumberedRows, RejectedVote, table_cells
 from curation.formats.vote_columns import VoteColumns, check_told, find_columns
+from curation.formats.vote_times import in_time
 from curation.formats.winners import Winner, WinnerReader, text_of
 from curation.votes import Side, Vote
 
@@ -33,7 +35,8 @@ class VoteFile(NamedTuple):
     rejected: list[RejectedVote]
     left_out: Counter[str]
     """Why an answer is no vote though it could be read: SUPERSEDED (the annotator answered again),
-    ABSENT (an empty cell of a wide file), CANCELLED, DRAFT, PREDICTION, ASSISTED."""
+    ABSENT (an empty cell of a wide file), CANCELLED, DRAFT, DISCARDED, PENDING, PREDICTION,
+    ASSISTED."""
     columns: VoteColumns
     """Where the votes were found."""
     anonymous: bool
@@ -44,16 +47,18 @@ class VoteFile(NamedTuple):
 def read_votes(
     path: str | Path, columns: VoteColumns | None = None, *, repeats: Repeats | None = None
 ) -> VoteFile:
-    """The votes of a CSV, JSONL, JSON or Parquet file, in its order.
+    """The votes of a CSV, JSONL, JSON or Parquet file, in its order, or that of their times.
 
     An annotator's later answer to the same item takes the place of the earlier one unless
     `repeats` is "keep", which is the rule for labels: there an annotator may judge several times.
+    Where no column names the item, votes on the same two sides may be about several, and are kept.
 
     What cannot be read is rejected: BAD_ROW, MISSING_VALUE, UNREADABLE_WINNER, AMBIGUOUS_WINNER,
     UNREADABLE_LABEL, AMBIGUOUS_ANSWER, SAME_SIDES.
 
     Raises:
-        ValueError: the file or a column is not there, or nothing says where the votes are.
+        ValueError: the file or a column is not there, nothing says where the votes are, or what is
+            told does not fit.
     """
     unit, numbered = open_rows(path)
     left_out: Counter[str] = Counter()
@@ -73,7 +78,11 @@ def read_votes(
     else:
         found = find_columns(str(path), [row for _, row in rows], told)
         is_text = Path(path).suffix.lower() in (".csv", ".tsv")
-        cells = table_cells(rows, found, is_text=is_text, rejected=rejected, left_out=left_out)
+        if repeats is None and not found.is_wide and not found.item:
+            repeats = "keep"
+        cells = table_cells(
+            in_time(rows), found, is_text=is_text, rejected=rejected, left_out=left_out
+        )
     anonymous = any(cell.annotator is None for cell in cells)
     votes: list[Vote] = []
     labels: list[LabelVote] = []
@@ -83,6 +92,11 @@ def read_votes(
             kept = list({(*vote.pair, vote.annotator): vote for vote in votes}.values())
             left_out["SUPERSEDED"] += len(votes) - len(kept)
             votes = kept
+    elif told.values is not None:
+        raise ValueError(
+            f"'{path}' holds labels, and --values says what words for a winner mean; leave it out, "
+            "or name the column with --winner"
+        )
     else:
         labels = list(_labels(cells, rejected))
         if not anonymous and repeats == "latest":
@@ -121,7 +135,8 @@ def _labels(cells: list[Cell], rejected: list[RejectedVote]) -> Iterator[LabelVo
             why = f"the label is {type_name(cell.value)}; expected text or a number"
             rejected.append(RejectedVote(cell.row, "UNREADABLE_LABEL", why))
             continue
-        label = text_of(cell.value)
+        # 0.50 is 0.5: annotators' columns of one table may be written with unequal places.
+        label = re.sub(r"^(-?\d+)(?:\.0*|(\.\d*[1-9])0+)$", r"\1\2", text_of(cell.value))
         try:
             check_storable([cell.item, cell.annotator, label])
         except RowError as error:

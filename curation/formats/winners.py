@@ -99,6 +99,13 @@ class WinnerReader:
         return found
 
 
+def is_word(text: str) -> bool:
+    """Whether the text is one of the usual words for left, right or tie."""
+    word = _folded(text)
+    usual = _FIRST.fullmatch(word) or _SECOND.fullmatch(word)
+    return usual is not None or word in _TIE or word in _BOTH_BAD
+
+
 def text_of(cell: Any) -> str:
     """The cell's text without white space around it; 1.0, as tables with gaps write it, is 1."""
     if isinstance(cell, float) and cell.is_integer():

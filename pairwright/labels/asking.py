@@ -75,6 +75,9 @@ def check_labels(config: LabelConfig, aggregate: AggregateConfig) -> None:
     ):
         if file is not None and not Path(file).is_file():
             raise ValueError(f"label.{key}: '{file}' is no file")
+    scripts = Counter(script.name for script in config.simulated)
+    if twice := [name for name, count in scripts.items() if count > 1]:
+        raise ValueError(f"label.simulated names '{twice[0]}' more than once; expected each once")
     for script in config.simulated:
         if not script.name.startswith(PREFIX) or script.name not in people:
             raise ValueError(
@@ -119,6 +122,21 @@ def gold_pairs(config: LabelConfig, *, seed: int) -> Sequence[PreferencePair]:
     return result.pairs
 
 
+def without_old_gold(tasks: Sequence[LabelTask], gold: Sequence[PreferencePair]) -> list[LabelTask]:
+    """The tasks but for gold questions that the gold file no longer holds.
+
+    Whoever takes a wrong one out of the file wants nobody measured by it.
+    """
+    known = {
+        (pair.prompt.id, *sorted((pair.chosen.text_id, pair.rejected.text_id))) for pair in gold
+    }
+    return [
+        task
+        for task in tasks
+        if task.purpose != "gold" or (task.prompt.id, *sorted(task.shown)) in known
+    ]
+
+
 @contextlib.contextmanager
 def labelling_server(road: Road, config: LabelConfig, *, start: bool = False) -> Iterator["Client"]:
     """A client of the config's server; with `start` the embedded one is run for as long as that."""
@@ -140,6 +158,11 @@ class PushedPlan(NamedTuple):
     pushed: "Pushed"
     passwords: dict[str, str]
     """Of the accounts that were made for it, by user name."""
+
+    def answerable(self, asked: Sequence[LabelTask]) -> list[LabelTask]:
+        """Those of the tasks that people can answer, now or after another push."""
+        never = {refused.task_id for refused in self.pushed.refused if refused.for_good}
+        return [task for task in asked if task.id not in never]
 
 
 def push_plan(road: Road, client: "Client", asked: "LabelPlan") -> PushedPlan:
@@ -164,6 +187,11 @@ def push_plan(road: Road, client: "Client", asked: "LabelPlan") -> PushedPlan:
 class AnswersMissing(NamedTuple):
     missing: int
     wanted: int
+
+    def fall_short_of(self, share: float) -> bool:
+        """Whether fewer than that share of the answers are in."""
+        # 0.55 of 20 is 11, but a little more in binary.
+        return self.wanted - self.missing < round(share * self.wanted, 9)
 
 
 def answers_missing(plan: Plan, tasks: Sequence[LabelTask]) -> AnswersMissing:

@@ -4,7 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pairwright.labels.asking import label_config, own_tasks, plan_of_run
+from pairwright.labels.asking import (
+    gold_pairs,
+    label_config,
+    own_tasks,
+    plan_of_run,
+    without_old_gold,
+)
 from pairwright.plan import Plan
 from schemas.labels import LabelTask
 from schemas.records import (
@@ -27,11 +33,16 @@ def label_facts(
     from curation.voting import one_vote_each
 
     config, excluded = label_config(plan), plan.annotations.excluded()
+    assisted = config.assisted
     counted = counted_judgements(
-        judgements, question=plan.config.aggregate.question, excluded=excluded
+        judgements,
+        question=plan.config.aggregate.question,
+        excluded=excluded,
+        assisted=assisted,
     )
-    agreements = agreement_of_judgements(judgements, excluded=excluded)
-    gold = gold_of(tasks)
+    agreements = agreement_of_judgements(judgements, excluded=excluded, assisted=assisted)
+    measuring = without_old_gold(tasks, gold_pairs(config, seed=plan.config.seed))
+    gold = gold_of(measuring)
     methods = compare_methods(one_vote_each(votes_of(counted.kept)), gold) if gold else []
     return {
         "dataset": config.dataset,
@@ -46,7 +57,7 @@ def label_facts(
         },
         "annotators": [
             row.model_dump(mode="json")
-            for row in annotator_report(judgements, tasks, excluded=excluded)
+            for row in annotator_report(judgements, measuring, excluded=excluded, assisted=assisted)
         ],
         "methods": [row._asdict() for row in methods],
     }
@@ -70,12 +81,14 @@ def agreement_so_far(plan: Plan) -> AgreementSoFar:
     from curation.agreement import agreement_of_judgements
     from curation.annotators import annotator_report
 
-    tasks, excluded = own_tasks(plan), plan.annotations.excluded()
+    config, tasks, excluded = label_config(plan), own_tasks(plan), plan.annotations.excluded()
+    assisted = config.assisted
+    measuring = without_old_gold(tasks, gold_pairs(config, seed=plan.config.seed))
     about = {task.id for task in tasks}
     given = [item for item in plan.annotations.judgements.read() if item.task_id in about]
     return AgreementSoFar(
-        agreement_of_judgements(given, excluded=excluded),
-        annotator_report(given, tasks, excluded=excluded),
+        agreement_of_judgements(given, excluded=excluded, assisted=assisted),
+        annotator_report(given, measuring, excluded=excluded, assisted=assisted),
     )
 
 

@@ -54,7 +54,7 @@ def make_labels(road: Road) -> Manifest:
     config, store = label_config(road.plan), road.plan.annotations
     asked = plan_of_run(road.plan)
     with labelling_server(road, config, start=bool(config.simulated)) as client:
-        push_plan(road, client, asked)
+        tasks = push_plan(road, client, asked).answerable(asked.tasks)
         if config.assisted and "rank" in road.plan.stages:
             attach_rankings(road, client)
         if config.simulated:
@@ -65,8 +65,9 @@ def make_labels(road: Road) -> Manifest:
             datasets=own_datasets(road.plan),
             progress=lambda line: road.progress.line(f"label: {line}"),
         )
-        missing, wanted = answers_missing(road.plan, asked.tasks)
-        if missing > (1 - config.enough) * wanted:
+        waiting = answers_missing(road.plan, tasks)
+        missing, wanted = waiting
+        if waiting.fall_short_of(config.enough):
             raise CheckError(
                 f"{wanted - missing} of {wanted} answers are in; people go on at {client.url}, and "
                 "the same command goes on when they are done (`pairwright label status` says how "

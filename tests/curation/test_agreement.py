@@ -27,6 +27,7 @@ from curation.agreement import (
     agreement_of_judgements,
     label_agreement,
 )
+from curation.annotators import annotator_report
 from curation.formats.vote_columns import VoteColumns
 from curation.formats.votes import LabelVote, read_votes
 from curation.resampling import Figure
@@ -417,3 +418,32 @@ def test_everything_said_about_a_file_is_plain_json() -> None:
     assert plain["agreement"]["answers"] == 30
     with pytest.raises(ValueError, match="an order is for labels"):
         agreement_of_file(DATA / "food_pairwise.jsonl", VoteColumns(), order=["a"])
+
+
+def test_one_answer_on_shared_items_alone_is_not_said_of_all() -> None:
+    rows = [("x", "ann", "1"), ("y", "ann", "2"), ("y", "ben", "2"), ("z", "ben", "1")]
+    found = label_agreement([LabelVote(*row) for row in rows])
+    assert found.labels == {"1": 2, "2": 2}
+    (sentence,) = [one for one in found.warnings if "habit" in one]
+    assert sentence.startswith("on the items that two or more answered, every answer is '2';")
+
+
+def test_measurements_are_no_labels() -> None:
+    measured = [LabelVote(f"q{n}", who, f"{n}.{who}") for n in range(300) for who in "12"]
+    with pytest.raises(ValueError, match="600 different labels; expected at most 500"):
+        label_agreement(measured)
+
+
+def test_answers_in_sight_of_a_ranking_count_where_the_run_says_so() -> None:
+    seen = [judged(name, "p-1", (1, 2), mode="assisted") for name in ("ann", "ben")]
+    assert agreement_of_judgements(seen)["overall"].compared == 0
+    assert agreement_of_judgements(seen, assisted=True)["overall"].compared == 1
+    assert annotator_report(seen) == []
+    assert [row.annotator for row in annotator_report(seen, assisted=True)] == ["ann", "ben"]
+
+
+def test_labels_that_differ_in_case_alone_are_warned_of() -> None:
+    rows = [("x", "ann", "Yes"), ("x", "ben", "yes"), ("y", "ann", "No")]
+    found = label_agreement([LabelVote(*row) for row in rows])
+    assert found.warnings[-1].startswith("the labels 'Yes' and 'yes' differ in case alone")
+    assert len([one for one in found.warnings if "case" in one]) == 1

@@ -155,3 +155,43 @@ def test_without_an_embedded_server_the_error_says_how_to_start_it(
     monkeypatch.setenv("PAIRWRIGHT_ARGILLA_HOME", str(tmp_path / "none"))
     with pytest.raises(ConnectionError, match="pairwright label serve"):
         connect(label_config("embedded"))
+
+
+@pytest.mark.parametrize("sent", [[], None, b"", b"<html>sign in</html>"])
+def test_an_answer_that_is_no_object_is_no_argilla_server(stub: Stumbling, sent: Any) -> None:
+    stub.answers = [(200, sent)]
+    with pytest.raises(ConnectionError, match="is it an Argilla server"):
+        client_of(stub).users()
+
+
+def test_a_server_that_has_moved_is_named_and_not_followed(stub: Stumbling) -> None:
+    stub.answers = [(307, b"")]
+    with pytest.raises(ConnectionError, match=r"sends on to .*set label\.server"):
+        client_of(stub).post("/datasets/x/records/bulk", {"items": []})
+    assert len(stub.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "server", ["http://[::1", "https://argilla.example.org:port", "http://argilla example.org"]
+)
+def test_an_address_that_is_none_is_refused_before_any_request(server: str) -> None:
+    config = LabelConfig(
+        dataset="d", server=server, workspaces={"team": WorkspaceConfig(annotators=("ann",))}
+    )
+    with pytest.raises(ValueError, match=r"label\.server is .*expected `embedded`"):
+        connect(config)
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "two\nlines", "key\u200b"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    config = LabelConfig(
+        dataset="d",
+        server="https://argilla.example.org",
+        workspaces={"team": WorkspaceConfig(annotators=("ann",))},
+    )
+    with pytest.raises(ValueError, match="copy the key again") as refusal:
+        connect(config)
+    assert key not in str(refusal.value)

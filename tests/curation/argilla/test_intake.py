@@ -111,6 +111,25 @@ def test_whom_the_server_never_named_keeps_the_id_when_it_does():
     assert sheet_people["u9"] == "user:u9"
 
 
+def test_who_takes_the_name_of_a_renamed_person_is_somebody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored = after(taken(response("u1", "a")))
+    monkeypatch.setitem(USERS, "u1", "anna")
+    monkeypatch.setitem(USERS, "u3", "ann")
+    answers = response("u1", "a"), response("u3", "b", minute=5)
+    rows = taken(*answers, stored=stored)
+    assert [(row.annotator, row.outcome) for row in rows] == [
+        ("ann", "UNCHANGED"),
+        ("user:u3", "NEW"),
+    ]
+    again = taken(*answers, stored=after(rows, stored))
+    assert [(row.annotator, row.outcome) for row in again] == [
+        ("ann", "UNCHANGED"),
+        ("user:u3", "UNCHANGED"),
+    ]
+
+
 def test_of_several_responses_of_one_person_the_latest_is_one_vote():
     answers = [
         response("u1", None, minute=9),

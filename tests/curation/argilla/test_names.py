@@ -18,6 +18,7 @@ from curation.argilla.names import check_account_names, dataset_name, question_n
         ("Präferenzen (Süd)", "praferenzen-sud"),
         ("../../etc/passwd", "etc-passwd"),
         ("a\x00b", "a-b"),
+        ("prefs \U0001f525", "prefs"),
     ],
 )
 def test_a_title_becomes_a_name_in_lower_case(title: str, name: str) -> None:
@@ -28,6 +29,13 @@ def test_a_title_without_latin_letters_is_named_by_its_hash() -> None:
     first, second = dataset_name("ترجیح"), dataset_name("好み")
     assert re.fullmatch(r"dataset-[0-9a-f]{8}", first)
     assert first != second
+
+
+def test_titles_that_differ_only_in_other_letters_are_two_datasets() -> None:
+    first, second = dataset_name("标注 v1"), dataset_name("偏好 v1")
+    assert re.fullmatch(r"v1-[0-9a-f]{8}", first)
+    assert first != second
+    assert len(question_names(("安全性 A", "帮助性 A"))) == 2
 
 
 @pytest.mark.parametrize("title", ["-x", "", "   ", "x" * 101])

@@ -307,3 +307,16 @@ def test_people_who_are_named_so_that_a_promise_breaks_are_refused(
 def test_one_person_may_be_in_two_workspaces_without_a_quota() -> None:
     rooms = {"a": people("ann", "bob"), "b": people("ann")}
     check_people(LabelConfig(dataset="d", workspaces=rooms, adjudicators=("ann",)))
+
+
+def test_a_gold_answer_that_was_turned_round_since_is_refused() -> None:
+    gold = gold_pairs(3)
+    with_gold = config(gold=GoldConfig(path="gold.jsonl", rate=0.2))
+    before = plan(with_gold, pairs(12), gold).tasks
+    assert plan(with_gold, pairs(12), gold, before).new == []
+    turned = PreferencePair(
+        prompt=gold[0].prompt, chosen=gold[0].rejected, rejected=gold[0].chosen, strategy="gold"
+    )
+    with pytest.raises(ValueError, match=f"'{turned.prompt.id}' was put with the other answer"):
+        plan(with_gold, pairs(12), [turned, *gold[1:]], before)
+    assert plan(with_gold, pairs(12), gold[1:], before).new == []

@@ -86,6 +86,8 @@ def test_several_columns_name_an_item_together(tmp_path: Path) -> None:
         ({"left": "left"}, "only one of --left and --right"),
         ({"winner": "winner", "label": "item"}, "--winner and --label each say where"),
         ({"label": "winner", "left": "left", "right": "right"}, "without two sides"),
+        ({"annotators": ("winner",), "annotator": "annotator"}, "expected one of the two"),
+        ({"label": "winner", "values": {"1": "left"}}, "holds labels, and --values"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -394,3 +396,93 @@ def test_judges_are_read_from_the_column_that_is_named() -> None:
     file = read_votes(DATA / "llmbar_judge_votes.jsonl", VoteColumns(votes="judges"))
     assert len(file.labels) == 192 * 32 * 2
     assert len({vote.annotator for vote in file.labels}) == 32
+
+
+# ---- what other programs write
+
+
+@pytest.mark.parametrize("name", ["votes.csv", "votes.jsonl"])
+def test_what_tables_with_gaps_write_for_nothing_is_no_label(tmp_path: Path, name: str) -> None:
+    rows = [
+        {"item": "q", "annotator": "ann", "label": "1"},
+        {"item": "q", "annotator": "ben", "label": "nan"},
+        {"item": "q", "annotator": "cem", "label": "<NA>"},
+    ]
+    file = read_votes(write(tmp_path, rows, name))
+    assert [vote.label for vote in file.labels] == ["1"]
+    assert [code for _, code in codes(file)] == ["MISSING_VALUE"] * 2
+
+
+def test_a_number_is_one_label_however_many_places_it_is_written_with(tmp_path: Path) -> None:
+    rows = [{"item": 1, "annotator1": "0.50", "annotator2": "4.00", "annotator3": "100"}]
+    labels = read_votes(write(tmp_path, rows, "votes.csv")).labels
+    assert [vote.label for vote in labels] == ["0.5", "4", "100"]
+
+
+@pytest.mark.parametrize("cell", ["left", "tie", "A,B,A", "A B", "['A', 'B']"])
+def test_a_word_or_a_listing_is_no_string_of_letters(tmp_path: Path, cell: str) -> None:
+    file = read(tmp_path, [{"id": 1, "votes": cell}, {"id": 2, "votes": "AB"}])
+    assert [vote.label for vote in file.labels] == ["A", "B"]
+    assert codes(file) == [("line 1", "BAD_ROW")]
+
+
+def test_answers_by_annotator_may_be_a_parquet_map(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.string())
+    votes = pa.array([[("ann", "left"), ("ben", "tie")]], kind)
+    pq.write_table(
+        pa.table({"id": [1], "left": ["x"], "right": ["y"], "votes": votes}), tmp_path / "v.parquet"
+    )
+    assert [(vote.annotator, vote.winner) for vote in read_votes(tmp_path / "v.parquet").votes] == [
+        ("ann", "left"),
+        ("ben", "tie"),
+    ]
+
+
+def test_drafts_and_discarded_answers_of_a_table_are_no_votes(tmp_path: Path) -> None:
+    said = [("ann", "left", "submitted"), ("ben", "right", "Discarded"), ("cem", None, "draft")]
+    rows = [
+        {**ROWS[0], "annotator": name, "winner": winner, "status": status}
+        for name, winner, status in said
+    ]
+    file = read(tmp_path, rows)
+    assert [(vote.annotator, vote.winner) for vote in file.votes] == [("ann", "left")]
+    assert (file.left_out, file.rejected) == ({"DISCARDED": 1, "DRAFT": 1}, [])
+    labels = read(tmp_path, rows, item=("item",), annotator="annotator", label="status").labels
+    assert [vote.label for vote in labels] == ["submitted", "Discarded", "draft"]
+
+
+def test_votes_without_an_item_are_not_repeats_of_each_other(tmp_path: Path) -> None:
+    battles = [
+        {"model_a": "m", "model_b": "n", "judge": "j", "winner": winner}
+        for winner in ("model_a", "model_a", "model_b")
+    ]
+    file = read(tmp_path, battles)
+    assert (winners(file), file.left_out) == (["left", "left", "right"], {})
+
+
+@pytest.mark.parametrize(
+    ("column", "late", "early"),
+    [
+        ("updated_at", "2026-02-01T00:00:00Z", "2026-01-01T00:00:00"),
+        ("timestamp", 1_800_000_000, 1_700_000_000.5),
+        ("created_at", "900", "99"),
+    ],
+)
+def test_the_latest_answer_by_its_time_counts_wherever_it_stands(
+    tmp_path: Path, column: str, late: Any, early: Any
+) -> None:
+    rows = [
+        {**ROWS[0], "winner": "left", column: late},
+        {**ROWS[0], "winner": "right", column: early},
+    ]
+    for shown in (rows, rows[::-1]):
+        file = read(tmp_path, shown)
+        assert (winners(file), file.left_out) == (["left"], {"SUPERSEDED": 1})
+
+
+def test_where_one_time_is_missing_the_order_of_the_file_holds(tmp_path: Path) -> None:
+    rows = [
+        {**ROWS[0], "winner": "left", "updated_at": "2026-02-01"},
+        {**ROWS[0], "winner": "right", "updated_at": None},
+    ]
+    assert winners(read(tmp_path, rows)) == ["right"]
