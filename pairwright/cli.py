@@ -37,7 +37,7 @@ from pairwright.options import (
     complete_traced,
     with_template,
 )
-from pairwright.output import quiet_libraries
+from pairwright.output import open_streams, quiet_libraries
 from pairwright.vote_files import ColumnOptions, VotingMethod
 
 _UNDER_TORCHRUN = "under torchrun too, where run=DIR stands for --run."
@@ -432,6 +432,7 @@ def selftest(as_json: AsJson = False, debug: Debug = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command: 0 done, 1 data failed, 2 wrong request, 3 environment."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    open_streams()
     quiet_libraries()
     try:
         code = app(args=arguments, prog_name="pairwright", standalone_mode=False)

@@ -229,14 +229,17 @@ def forget(run: Path, annotator: str | None, prompt: str | None, *, as_json: boo
 
 
 def show(target: Path, *, as_json: bool) -> None:
-    if not is_config(target) and holds_rounds(target):
-        from pairwright.rounds.commands import show_rounds
-
-        show_rounds(target, as_json=as_json)
-        return
     output = Output(as_json=as_json)
     with output.working():
-        plan = _plan_of(target)
+        asked = open_plan(target, (), run=None, limit=None) if is_config(target) else None
+        folder = target if asked is None else asked.run.path
+    if holds_rounds(folder):
+        from pairwright.rounds.commands import show_rounds
+
+        show_rounds(folder, as_json=as_json)
+        return
+    with output.working():
+        plan = asked or stored_plan(_existing(target))
         rows = run_rows(plan)
     output.result(
         {"run": str(plan.run.path), "stages": [row._asdict() for row in rows]}, stage_table(rows)
@@ -364,7 +367,9 @@ def _existing(run: Path) -> RunFolder:
 def _plan_of(target: Path, overrides: Sequence[str] = ()) -> Plan:
     """What a config file, or the config that a run keeps, asks of the run."""
     if is_config(target):
-        return open_plan(target, overrides, run=None, limit=None)
+        plan = open_plan(target, overrides, run=None, limit=None)
+        refuse_rounds(plan.run.path)
+        return plan
     return stored_plan(_existing(target), overrides)
 
 

@@ -1,5 +1,6 @@
 """From an exception to one sentence and an exit code."""
 
+import contextlib
 import errno
 import sys
 
@@ -28,7 +29,8 @@ def report_error(error: BaseException, *, as_json: bool) -> int:
     code, sentence = exit_code(error), one_sentence(error)
     print(f"pairwright: {sentence}", file=sys.stderr)
     if as_json and not getattr(error, "after_result", False):
-        write_json({"error": sentence, "exit_code": code})
+        with contextlib.suppress(OSError):  # stdout itself may be what cannot be written
+            write_json({"error": sentence, "exit_code": code})
     return code
 
 
@@ -98,9 +100,11 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _unwritten(error: BaseException) -> bool:
-    """Whether torch or safetensors could not write; neither says so with an OSError."""
+    """Whether torch, safetensors or tokenizers could not write; none says so with an OSError."""
     if type(error).__name__ == "SafetensorError":
         return "serializing: I/O error" in str(error)
+    if any(str(error).endswith(f"(os error {number})") for number in _DISK_FULL):
+        return True
     return isinstance(error, RuntimeError) and "inline_container.cc" in str(error)
 
 
@@ -112,7 +116,10 @@ def _of_system(error: OSError) -> str:
             "finished parts are kept"
         )
     if error.errno in _READ_ONLY:
-        return f"{where}{error.strerror}; choose a folder you may write to (--run DIR for a run)"
+        return (
+            f"{where}{error.strerror}; see that you may read and write there, or choose another "
+            "folder (--run DIR for a run)"
+        )
     if error.errno in _NO_FOLDER:
         return (
             f"{where}there is a file where a folder is expected; choose another folder "

@@ -1,12 +1,13 @@
 """The commented config that `pairwright init` writes."""
 
+import json
 from pathlib import Path
 
 TEMPLATE = """\
 # A whole run. `pairwright run {name}` does all of it and goes on where it was stopped;
 # any key can be set on the command line too: `pairwright run {name} generate.n=8 seed=1`.
 
-run: runs/first            # the folder of the run
+run: {run}   # its folder
 seed: 0
 
 model:                     # the SFT model: it samples the candidates, and DPO starts from it
@@ -112,7 +113,7 @@ dpo:
 #   lora: {{r: 16, alpha: 32}}
 #   rewards: []                # default: the rewards, or the judge, that rank; the run's own model:
 #                              # [{{use: "curation.rewards.model:RewardModel",
-#                              #    args: {{path: runs/first/reward/model}}}}]
+#                              #    args: {{path: <run>/reward/model}}}}]
 #   judge: null                # in place of rewards, as in `rank`: an answer is worth its win rate
 #   watch:                     # what is looked at meanwhile, and what ends the training
 #     rewards: []              # held-out rewards: they score every rollout and train nothing
@@ -166,6 +167,6 @@ def write_config(path: Path) -> None:
     """
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(TEMPLATE.format(name=path.name))
+            file.write(TEMPLATE.format(name=path.name, run=json.dumps(f"runs/{path.stem}")))
     except FileExistsError:
         raise ValueError(f"'{path}' exists already; it is left as it is") from None

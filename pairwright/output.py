@@ -1,6 +1,7 @@
 """What a command prints: its result on stdout, all else on stderr."""
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -22,15 +23,31 @@ class Output:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """A scope in which what libraries print does not mix with the result."""
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        """A scope in which what libraries print does not mix with the result.
+
+        Raises:
+            ValueError: code that runs in it, such as a user's reward, would end the program.
+        """
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        except SystemExit as ended:
+            # Not a result: with exit(0) a stage that was not made would look done.
+            raise ValueError(
+                f"code that the config names called exit({ended.code if ended.code else ''}); "
+                "expected it to return, or to raise an error that says what is wrong"
+            ) from ended
 
     def result(self, data: Any, *views: RenderableType) -> None:
         if self.as_json:
             write_json(data)
             return
-        console = _Console(width=None if sys.stdout.isatty() else _WIDE)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal or pipe that is not in UTF-8 shows what it can.
+            sys.stdout.reconfigure(errors="replace")
+        # Names out of people's files, such as [/INST], are no markup.
+        width = None if sys.stdout.isatty() else _WIDE
+        console = _Console(width=width, markup=False, emoji=False)
         for view in views:
             console.print(view, highlight=False)
 
@@ -52,6 +69,13 @@ def write_json(data: Any) -> None:
         sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
     except BrokenPipeError:
         drop_stdout()
+
+
+def open_streams() -> None:
+    """Let what is printed go nowhere where the command was started with stdout or stderr closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for good)
 
 
 def drop_stdout() -> None:

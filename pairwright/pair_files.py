@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import yaml
-
 from schemas.arrow import to_jsonl
-from schemas.config_files import parse_config
+from schemas.config_files import apply_override, parse_config
 from schemas.configs import ModelConfig, ValidateConfig
 from schemas.run_folder import file_sha256, write_atomic
 
@@ -40,11 +38,7 @@ def read_gate(overrides: Sequence[str], model: str | None) -> FileGate:
     """
     data: dict[str, Any] = {} if model is None else {"model": {"path": model}}
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not (key and equals):
-            raise ValueError(f"override '{override}' is not of the form key=value")
-        section, dot, name = key.rpartition(".")
-        (data.setdefault(section, {}) if dot else data)[name] = yaml.safe_load(text)
+        apply_override(data, override)
     return parse_config(data, as_=FileGate, where="validate")
 
 
@@ -79,13 +73,23 @@ class Exported(NamedTuple):
 def export_checked(
     path: Path, checked: CheckedFile, folder: Path, form: Literal["trl", "kto"]
 ) -> Exported:
-    """The dataset that the file's pairs make in the folder, with its card."""
+    """The dataset that the file's pairs make in the folder, with its card.
+
+    Raises:
+        ValueError: it would be written over the file itself.
+    """
     from curation.formats.card import dataset_card
     from curation.formats.trl import SPLITS, write_dataset, write_unpaired
 
-    for split in SPLITS:
+    files = [folder / f"{split}.parquet" for split in SPLITS]
+    if path.resolve() in [file.resolve() for file in files]:
+        raise ValueError(
+            f"the dataset in '{folder}' would be written over '{path}', which it is made of; "
+            "expected another folder"
+        )
+    for file in files:
         with contextlib.suppress(FileNotFoundError):
-            (folder / f"{split}.parquet").unlink()
+            file.unlink()
     notes = []
     if form == "trl":
         rows = write_dataset(checked.result.pairs, folder)

@@ -77,11 +77,14 @@ def check_all(config: Config) -> None:
         )
     if rank is not None and rank.judge is not None:
         _built_judge(rank.judge, "rank", needs="rank")
+    if rank is not None and config.label is None:
         method = config.aggregate.method
-        if config.label is None and method not in (None, "bradley-terry"):
+        expected = "score" if rank.judge is None else "bradley-terry"
+        what = "rewards" if rank.judge is None else "a judge's comparisons"
+        if method not in (None, expected):
             raise ValueError(
-                f"aggregate.method is '{method}', but a judge's comparisons are what ranks; "
-                "expected bradley-terry, or leave it out"
+                f"aggregate.method is '{method}', but {what} are what ranks; expected {expected}, "
+                "or leave it out"
             )
     asked = online_reward(config)
     if stage == "ppo" and asked is not None and asked.judge is not None:

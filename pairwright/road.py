@@ -20,7 +20,7 @@ from pairwright.stages import finetuning, labelling, online, pipeline, sampling,
 from pairwright.stages.pipeline import Road
 from schemas.config_files import load_config
 from schemas.configs import Config
-from schemas.run_folder import Manifest, RunFolder, write_atomic
+from schemas.run_folder import Manifest, RunFolder, parse_shard, write_atomic
 
 _MAKERS: dict[str, Callable[[Road], Manifest | None]] = {
     "prompts": sampling.make_prompts,
@@ -87,6 +87,8 @@ def make_stage(
         CheckError: the data did not pass.
     """
     names = check_stage(plan, verb)
+    if shard is not None:
+        parse_shard(shard)
     if training.rank() > 0:
         _wait_for_prompts(plan, names)
         return [make(Road(plan, Silent()), verb)]
@@ -106,6 +108,7 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
 
     Raises:
         ValueError: it is not.
+        CheckError: it is, and did not pass.
     """
     _check_on_road(plan, verb)
     refuse_rounds(plan.run.path)
@@ -118,7 +121,7 @@ def check_stage(plan: Plan, verb: str) -> list[str]:
     names = ["prompts", verb] if verb in _ASK_PROMPTS else [verb]
     for name in dict.fromkeys(above for made in names for above in plan.upstream(made)):
         if name not in names:
-            needs_complete(plan, name)
+            check_data(plan, needs_complete(plan, name))
     _keep_full_run(plan, names)
     return names
 
@@ -251,14 +254,21 @@ def _check_splits(plan: Plan, manifest: Manifest | None) -> None:
         )
 
 
-def needs_complete(plan: Plan, name: str) -> None:
+def needs_complete(plan: Plan, name: str) -> Manifest:
+    """The stage's manifest.
+
+    Raises:
+        ValueError: the stage is not complete.
+    """
     status = plan.status(name, outside=False)
-    if status.state != "complete":
-        verb = {"prompts": "generate", "label": "label pull"}.get(name, name)
+    if status.state != "complete" or status.manifest is None:
+        asks = "generate" if "generate" in plan.stages else plan.policy_stage
+        verb = {"prompts": asks, "label": "label pull"}.get(name, name)
         raise ValueError(
             f"stage '{name}' of run '{plan.run.path}' is {status.state} ({status.why}); "
             f"make it first with `pairwright {verb} CONFIG`, or all with `pairwright run CONFIG`"
         )
+    return status.manifest
 
 
 def holds_rounds(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pairwright.written import literal
 from schemas.records import Message, Prompt
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def read_lines(source: TextIO, *, prompt: TextIO) -> Iterator[str]:
 
 def side_by_side(answers: Answers) -> RenderableType:
     """The answers in columns of equal width, under their policies' names."""
-    table = Table(*answers.answers, title=Text(answers.line, style="bold"), expand=True)
+    table = Table(*answers.answers, title=Text(literal(answers.line), style="bold"), expand=True)
     for column in table.columns:
         column.ratio = 1
-    table.add_row(*map(Text, answers.answers.values()))
+    table.add_row(*(Text(literal(answer)) for answer in answers.answers.values()))
     return table

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.arrow import first_error
 
+_TEXT_WANTED = {"string_type", "path_type"}
+"""Pydantic's names for what is no text where text is expected."""
+
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -28,30 +31,42 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, as_: type[C]) -> C
         inside = next(iter(sorted(path.glob("*.yaml"))), None)
         such = f", such as '{inside}'" if inside else ""
         raise ValueError(f"config '{path}' is a folder; expected a YAML file{such}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"config '{path}' is not in UTF-8 (byte {error.start + 1}); save it in that encoding"
+        ) from None
     try:
-        data = yaml.load(text, _NoKeyTwice)
+        data = yaml.load(text, _Plain)
     except yaml.YAMLError as error:
         raise ValueError(f"config '{path}' is not valid YAML: {_in_one_line(error)}") from error
     if not isinstance(data, dict):
         raise ValueError(f"config '{path}' holds no keys; expected a mapping such as `seed: 0`")
     for override in overrides:
-        _apply_override(data, override)
+        apply_override(data, override)
     return parse_config(data, as_=as_, where=f"config '{path}'")
 
 
-class _NoKeyTwice(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML's own reader would drop the first value unseen."""
+class _Plain(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML's own reader would drop the first value unseen. A date
+    without quotes is a text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
                 )
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_Plain.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
@@ -71,6 +86,8 @@ def parse_config(data: Mapping[str, Any], *, as_: type[C], where: str) -> C:
         # What our own checks say names the value already.
         plain = detail["type"] != "value_error" and isinstance(detail["input"], str | int | float)
         found = f", found {detail['input']!r}" if plain else ""
+        if plain and detail["type"] in _TEXT_WANTED:
+            found += "; put it in quotes to have it taken as text"
         raise ValueError(f"{where}: {first_error(error)}{found}") from None
 
 
@@ -88,7 +105,12 @@ def _in_one_line(error: yaml.YAMLError) -> str:
     return f"{place}{getattr(error, 'problem', None) or error}"
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set in the data what `key.sub=value` says.
+
+    Raises:
+        ValueError: it is not of that form, or goes through what has no keys.
+    """
     key, equals, text = override.partition("=")
     if not (key and equals):
         raise ValueError(f"override '{override}' is not of the form key=value")
@@ -101,7 +123,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
             )
         data = below
     try:
-        data[last] = yaml.safe_load(text)
+        data[last] = yaml.load(text, _Plain)
     except yaml.YAMLError as error:
         raise ValueError(f"override '{override}': {_in_one_line(error)}") from error
 

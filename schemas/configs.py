@@ -448,6 +448,11 @@ class PpoConfig(OnlineConfig, SamplingConfig):
             )
         if self.temperature == 0:
             raise ValueError("temperature is 0, so that every answer is the same; expected more")
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError(
+                "kl_target is set and kl_coef 0, which no factor moves from 0; give a coefficient "
+                "to begin with, or leave kl_target out"
+            )
         return self
 
 

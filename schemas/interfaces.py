@@ -6,6 +6,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from schemas.records import Candidate, Completion, Judgement, Prompt, Ranking
 
+FAULTS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError)
+"""What code raises that has a fault, whatever the machine it runs on."""
+
 
 @runtime_checkable
 class Generator(Protocol):

@@ -64,6 +64,20 @@ def normalise(text: str) -> str:
 _ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
 
 
+def without_thought(text: str) -> str:
+    """The text behind the thought that opens it: `<think>...</think>`, `[THINK]...[/THINK]`.
+
+    A prompt may have opened the thought, so its end suffices. Of one without an end nothing is
+    left.
+    """
+    return _THOUGHT.sub("", text, count=1)
+
+
+_THOUGHT = re.compile(
+    r"\A.*?(?:</think(?:ing)?>|\[/THINK\])|\A\s*(?:<think(?:ing)?>|\[THINK\]).*\Z", re.DOTALL
+)
+
+
 class Record(BaseModel):
     """A frozen record; unknown fields are an error."""
 
@@ -221,6 +235,11 @@ class Completion(Record):
     def text(self) -> str:
         """What a reader sees: the contents of the messages, a line break between them."""
         return "\n".join(message.content or "" for message in self.messages)
+
+    @property
+    def said(self) -> str:
+        """The text without a thought in front of it: what answers the prompt."""
+        return without_thought(self.text)
 
     def message_dicts(self) -> list[dict[str, Any]]:
         return [message.to_dict() for message in self.messages]

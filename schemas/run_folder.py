@@ -109,8 +109,15 @@ class RunFolder:
 
         Raises:
             ValueError: another process writes here.
+            OSError: no folder can be made here.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # as in /proc, and of a folder that was deleted
+            raise OSError(
+                f"run folder '{self.path}' cannot be made ({error.strerror}); use another run "
+                "folder (run=DIR)"
+            ) from error
         with contextlib.ExitStack() as locks:
             run_mode = fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH
             locks.enter_context(_held(self.path / ".lock", run_mode, self.path))
@@ -301,7 +308,7 @@ def parse_shard(shard: str) -> tuple[int, int]:
         ValueError: it is not of that form.
     """
     k, slash, n = shard.partition("/")
-    if not (slash and k.isdigit() and n.isdigit() and int(k) < int(n)):
+    if not (slash and k.isdecimal() and n.isdecimal() and int(k) < int(n)):
         raise ValueError(f"shard '{shard}' is not of the form k/n with k from 0 to n-1")
     return int(k), int(n)
 

@@ -29,7 +29,7 @@ def draw_charts(found: Findings) -> dict[str, Any]:
 
 def _evaluation_charts(found: Findings) -> dict[str, str]:
     summary = found.summary
-    if summary is None or summary.reward_gain.mean is None:
+    if summary is None or summary.reward_gain.mean is None or not found.records:
         return {}
     gains = [record.gain for record in found.records if record.gain is not None]
     drawn = {

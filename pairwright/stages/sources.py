@@ -93,6 +93,7 @@ def fitting(
     for prompt in prompts:
         try:
             tokens = len(chat.prompt_ids(prompt))
+            chat.check_plain(prompt)
         except TemplateError as error:
             refused.append(RefusedPrompt(prompt_id=prompt.id, code=error.code, message=str(error)))
             continue

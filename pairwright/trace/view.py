@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pairwright.trace.history import History, Side
+from pairwright.written import literal
 from schemas.records import Judgement, Prompt
 
 _SHOWN = 240
@@ -21,7 +22,7 @@ def history_view(history: History) -> RenderableType:
 
 
 def shortened(text: str, limit: int = _SHOWN) -> str:
-    line = " ".join(text.split())
+    line = literal(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[:limit]} ... ({len(text)} characters)"
 
 

@@ -86,6 +86,7 @@ def test_every_verb_explains_itself(pairwright, verb: str) -> None:
         ),
         ("pair.strategy=curation.pairs:BestVsBest", "has no 'BestVsBest'"),
         ("pair.args={margn: 1}", "BestVsWorst: args: unknown key 'margn'"),
+        ("aggregate.method=majority", "'majority', but rewards are what ranks; expected score"),
         ("validate.test_share=0", "nothing is held out"),
         ("prompts=[{path: a.jsonl, splits: [train]}]", "did you mean 'split'?"),
         ("model.path=./nothing", "model folder './nothing' does not exist"),
@@ -226,6 +227,77 @@ def test_a_file_where_the_run_should_be_is_exit_code_3(
         assert failed.code == 3
         assert "there is a file where a folder is expected" in failed.err
         assert one_sentence(failed.err)
+
+
+def test_a_run_in_a_folder_that_the_system_refuses_is_exit_code_3_with_the_remedy(
+    inputs: Path, pairwright
+) -> None:
+    failed = pairwright("generate", inputs / "run.yaml", "run=/proc/run")
+
+    assert failed.code == 3
+    assert "run folder '/proc/run' cannot be made" in failed.err
+    assert "use another run folder (run=DIR)" in failed.err
+    assert one_sentence(failed.err)
+
+
+def test_a_reward_that_ends_the_program_is_no_success(
+    inputs: Path, run_copy: Path, tmp_path: Path, pairwright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import sys\n\n\ndef leave(prompts, completions):\n    sys.exit(0)\n"
+    (tmp_path / "leaving.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    asked = ("rank", inputs / "run.yaml", "--run", run_copy, "rank.rewards=[{use: leaving:leave}]")
+    failed = pairwright(*asked)
+
+    assert failed.code == 2
+    assert "code that the config names called exit()" in failed.err
+    assert one_sentence(failed.err)
+
+
+def test_a_wrong_shard_is_refused_before_anything_runs(
+    inputs: Path, tmp_path: Path, pairwright
+) -> None:
+    for shard in ("2/2", "a/2", "²/3"):
+        asked = ("generate", inputs / "run.yaml", "--run", tmp_path / "run", "--shard", shard)
+        refused = pairwright(*asked)
+        assert refused.code == 2
+        assert "is not of the form k/n with k from 0 to n-1" in refused.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_command_whose_stdout_cannot_be_written_says_so_without_a_traceback(
+    whole_run: Path, arguments: tuple[str, ...]
+) -> None:
+    call = [sys.executable, "-m", "pairwright", "show", str(whole_run), *arguments]
+    codes = {}
+    for stdout in (">/dev/full", ">&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {stdout}', "sh", *call],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert "Traceback" not in done.stderr
+        codes[stdout] = done.returncode
+    assert codes == {">/dev/full": 3, ">&-": 0}
+
+
+def test_a_terminal_that_is_not_in_utf_8_shows_what_it_can(whole_run: Path) -> None:
+    run = RunFolder(whole_run)
+    prompt = next(iter(run.stage("pair").tables()))["id"][0].as_py()
+    done = subprocess.run(
+        [sys.executable, "-m", "pairwright", "trace", str(whole_run), prompt],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert prompt in done.stdout
 
 
 def test_a_full_disk_is_exit_code_3_and_the_run_goes_on_once_there_is_room(

@@ -34,8 +34,16 @@ def _safetensors(weights: dict[str, Any], file: Path) -> None:
     save_file(weights, file)
 
 
-@pytest.mark.parametrize("save", [_torch, _safetensors])
-def test_weights_that_cannot_be_written_are_a_full_disk(
+def _tokenizers(weights: dict[str, Any], file: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    words = {str(number): number for number in range(1_000)}
+    Tokenizer(WordLevel(words, unk_token="0")).save(str(file))
+
+
+@pytest.mark.parametrize("save", [_torch, _safetensors, _tokenizers])
+def test_a_file_that_a_library_cannot_write_is_a_full_disk(
     save: Callable[[dict[str, Any], Path], None], small_files: None, tmp_path: Path
 ) -> None:
     import torch

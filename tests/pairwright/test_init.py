@@ -28,6 +28,12 @@ def test_config_as_written_asks_no_people(written: Path) -> None:
     assert load_config(written, as_=Config).label is None
 
 
+def test_each_config_has_a_run_folder_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "a: b.yaml"
+    write_config(file)
+    assert load_config(file, as_=Config).run == Path("runs/a: b")
+
+
 def test_config_parses_with_people_asked(written: Path) -> None:
     written.write_text(with_people(written.read_text()))
     config = load_config(written, as_=Config)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.formats.trl import read_dataset
@@ -155,3 +157,15 @@ def test_a_file_without_rows_is_a_wrong_request(tmp_path: Path, pairwright) -> N
     refused = pairwright("validate", write(tmp_path))
     assert refused.code == 2
     assert "has no rows" in refused.err
+
+
+def test_a_dataset_is_never_written_over_the_file_it_is_made_of(tmp_path: Path, pairwright) -> None:
+    table = pa.Table.from_pylist([GOOD, {**GOOD, "rejected": ""}])
+    for name in ("train", "test"):
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(table, file)
+        before = file.read_bytes()
+        done = pairwright("export", file, "--to", tmp_path / "x" / "..")
+        assert (done.code, file.read_bytes()) == (2, before)
+        assert "would be written over" in done.err
+        assert not (tmp_path / "README.md").exists()

@@ -344,6 +344,7 @@ JUDGE = (
         (["run", "ppo.yaml", "sft.trainer.learning_rat=1"], "did you mean 'learning_rate'?"),
         (["run", "ppo.yaml", "reward.trainer.max_step=1"], "did you mean 'max_steps'?"),
         (["run", "ppo.yaml", "ppo.minibatch=3"], "expected a multiple"),
+        (["run", "ppo.yaml", "ppo.kl_coef=0", "ppo.kl_target=6"], "which no factor moves from 0"),
         (["run", "ppo.yaml", "ppo.rewards=[]", f"ppo.judge={JUDGE}"], "gives none a value"),
         (
             ["run", "ppo.yaml", "ppo.rewards=[]", "rank.rewards=[]", f"rank.judge={JUDGE}"],
@@ -365,6 +366,7 @@ JUDGE = (
         (["run", "ppo.yaml"], "that nothing asks; expected it in ppo.rewards"),
         (["dpo", "grpo.yaml"], "takes the place of dpo"),
         (["generate", "grpo.yaml"], "is not on this config's road"),
+        (["evaluate", "grpo.yaml"], "make it first with `pairwright grpo CONFIG`"),
         (["sft", "grpo.yaml"], "no section 'sft'"),
         (["reward", "grpo.yaml"], "no section 'reward'"),
         (["ppo", "grpo.yaml"], "no section 'ppo'"),

@@ -305,7 +305,11 @@ def test_prompts_that_the_model_cannot_be_asked_are_kept_out_with_a_reason(
     inputs: Path, tmp_path: Path, pairwright
 ) -> None:
     prompts = tmp_path / "prompts.jsonl"
-    rows = [{"prompt": "Name a bird."}, {"prompt": "word " * 3000}]
+    rows = [
+        {"prompt": "Name a bird."},
+        {"prompt": "word " * 3000},
+        {"prompt": "<|im_start|>user\nName a fish.<|im_end|>\n<|im_start|>assistant\n"},
+    ]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     made = pairwright(
@@ -319,7 +323,7 @@ def test_prompts_that_the_model_cannot_be_asked_are_kept_out_with_a_reason(
     assert made.code == 0, made.err
     manifest = RunFolder(tmp_path / "run").stage("generate").completed()
     assert manifest.counts["prompts"] == 1
-    assert manifest.reasons == {"PROMPT_TOO_LONG": 1}
+    assert manifest.reasons == {"PROMPT_TOO_LONG": 1, "ALREADY_RENDERED": 1}
 
 
 def test_the_seed_reaches_sampling_pairs_splits_and_trainer(
@@ -425,3 +429,14 @@ def test_two_sources_are_counted_apart(inputs: Path, tmp_path: Path, pairwright)
     passed_over = "passed over 1 without a tag of only_tags"
     assert f"{tmp_path}/b.jsonl: read 2, kept 2, {passed_over}" in made.err
     assert len(list(RunFolder(tmp_path / "run").stage("prompts").read(Prompt))) == 4
+
+
+def test_a_dataset_that_failed_the_gate_is_not_exported(
+    inputs: Path, run_copy: Path, pairwright
+) -> None:
+    strict = ("validate.min_margin=1e9", "validate.max_quarantined=0.1")
+    gate = pairwright("validate", inputs / "run.yaml", "--run", run_copy, *strict)
+    exported = pairwright("export", inputs / "run.yaml", "--run", run_copy, *strict)
+
+    assert (gate.code, exported.code) == (1, 1)
+    assert "more than the share validate.max_quarantined=0.1 allows" in exported.err

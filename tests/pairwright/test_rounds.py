@@ -434,12 +434,21 @@ def test_a_round_is_a_run_like_any_other(made: Path, pairwright: Command) -> Non
     assert Plan(Config.model_validate(kept), RunFolder(made / "round-2")).stages
 
 
+def test_the_config_of_rounds_shows_the_rounds_as_their_folder_does(
+    made: Path, pairwright: Command
+) -> None:
+    of_folder = json.loads(pairwright("show", made, "--json").out)
+    assert json.loads(pairwright("show", made / "config.yaml", "--json").out) == of_folder
+    assert [row["number"] for row in of_folder["rounds"]] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ("trace", "", "x"),
         ("forget", "", "--prompt", "x"),
         ("chat", ""),
+        ("chat", "config.yaml"),
         ("agreement", "config.yaml"),
     ],
 )

@@ -88,6 +88,21 @@ def test_report_is_written_from_the_stored_files(run_copy: Path, pairwright) -> 
     assert Path(json.loads(made.out)["html"]).stat().st_size > 0
 
 
+def test_a_report_without_the_answers_of_the_evaluation_keeps_its_verdict(
+    run_copy: Path, pairwright
+) -> None:
+    whole = json.loads(Path(written_report(run_copy, pairwright)).read_text())
+    (run_copy / "evaluate" / "part-00000.parquet").unlink()
+    without = json.loads(Path(written_report(run_copy, pairwright)).read_text())
+    assert without["verdict"] == whole["verdict"]
+
+
+def written_report(run: Path, pairwright) -> str:
+    written = pairwright("report", run, "--json")
+    assert written.code == 0, written.err
+    return str(json.loads(written.out)["json"])
+
+
 def test_differences_name_each_leaf() -> None:
     before = {"a": 1, "b": {"c": [1], "d": 2}, "gone": 0}
     now = {"a": 1, "b": {"c": [2], "d": 2}, "new": 0}

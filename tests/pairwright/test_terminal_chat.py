@@ -1,12 +1,14 @@
 """Two columns that must come from two policies, also where both are one model."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from curation.generators import TransformersGenerator
 from curation.models import Policy, load_policy
-from pairwright.terminal_chat import converse
+from pairwright.terminal_chat import Answers, converse, side_by_side
 from schemas.configs import EvaluateConfig, ModelConfig
 from schemas.records import Message, Prompt
 
@@ -51,3 +53,13 @@ def test_each_side_remembers_its_own_answers_until_the_conversation_starts_afres
     heard = [("user", "one"), ("assistant", first.answers["SFT model"]), ("user", "two")]
     assert second.answers["SFT model"] == alone(tiny_policy, *heard)
     assert afresh.answers == first.answers
+
+
+def test_what_would_command_the_terminal_is_shown_as_text() -> None:
+    said = Answers("name \x1b[2J", {"SFT model": "a\x1b]0;x\x07", "policy": "b\nc"})
+    console = Console(width=60, file=StringIO(), record=True)
+    console.print(side_by_side(said))
+    shown = console.export_text(styles=False)
+    assert "␛[2J" in shown
+    assert "a␛]0;x␇" in shown
+    assert not {"\x1b", "\x07"} & set(shown)

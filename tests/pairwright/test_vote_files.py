@@ -72,3 +72,41 @@ def test_a_folder_is_refused_in_one_sentence(
     assert outcome.err == (
         f"pairwright: '{tmp_path}' is a folder; expected a CSV, JSONL, JSON or Parquet file\n"
     )
+
+
+def test_gold_of_a_wide_file_is_held_against_the_rows_it_stands_in(
+    tmp_path: Path, pairwright: Command
+) -> None:
+    votes = "left,right,rater_1,rater_2,truth\nm,n,left,left,left\nm,n,right,right,left\n"
+    labels = "rater_1,rater_2,truth\ncat,cat,cat\ndog,dog,cat\n"
+    for text in (votes, labels):
+        outcome = pairwright("aggregate", written(tmp_path, text), "--gold", "truth", "--json")
+        assert outcome.code == 0, outcome.err
+        methods = json.loads(outcome.out)["methods_against_gold"]
+        assert {(row["right"], row["pairs"]) for row in methods} == {(1, 2)}
+
+
+def test_a_gold_column_that_cannot_be_read_says_why(tmp_path: Path, pairwright: Command) -> None:
+    text = "item,left,right,winner,truth\nq,x,y,left,1\n"
+    outcome = pairwright("aggregate", written(tmp_path, text), "--gold", "truth")
+    assert outcome.code == 2
+    assert "'truth' holds no answer that can be read (row 1: the winner is '1'" in outcome.err
+
+
+def test_a_table_of_many_labels_is_short(tmp_path: Path, pairwright: Command) -> None:
+    rows = "".join(f"{n},ann,label {n}\n" for n in range(30))
+    shown = pairwright("aggregate", written(tmp_path, f"item,annotator,label\n{rows}")).out
+    assert "label 10" in shown
+    assert "and 10 labels more (--json has all)" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_name_in_brackets_is_shown_as_it_is(
+    tmp_path: Path, pairwright: Command, command: str
+) -> None:
+    rows = "q,[/b],[/INST]\nq,[red]ben,[/INST]\n"
+    shown = pairwright(command, written(tmp_path, f"item,annotator,label\n{rows}"))
+    assert shown.code == 0, shown.err
+    assert "[/INST]" in shown.out
+    assert "[/b]" in shown.out
+    assert "[red]ben" in shown.out

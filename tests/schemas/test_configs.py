@@ -145,3 +145,32 @@ def test_a_section_whose_keys_are_commented_out_is_the_default(tmp_path):
 def test_a_value_that_no_stage_could_use_is_refused_at_once(changes, key):
     with pytest.raises(ValueError, match=rf"config 'c\.yaml': {key}: "):
         parse(**changes)
+
+
+def test_a_date_without_quotes_is_a_text(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("run: r\nmodel: {path: m, date: 2026-02-01}\nprompts: {path: p}\n")
+    assert load_config(path, as_=Config).model.date == "2026-02-01"
+    other = load_config(path, ["model.date=2026-03-04"], as_=Config)
+    assert other.model.date == "2026-03-04"
+
+
+def test_a_config_that_is_not_in_utf_8_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes("run: r".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"run\.yaml' is not in UTF-8 \(byte 1\); save it in"):
+        load_config(path, as_=Config)
+
+
+def test_a_list_as_a_key_is_no_yaml_that_can_be_read(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("run: r\n? [a, b]\n: 1\n")
+    with pytest.raises(ValueError, match="line 2, column 3: found unhashable key"):
+        load_config(path, as_=Config)
+
+
+def test_a_number_where_text_is_expected_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("run: 0123\nmodel: {path: m}\nprompts: {path: p}\n")
+    with pytest.raises(ValueError, match=r"^config .* run: .*, found 83; put it in quotes to have"):
+        load_config(path, as_=Config)
