@@ -166,6 +166,23 @@ class ChatTemplate:
         """The tokenizer's special tokens in the text: a sign that it is rendered already."""
         return [marker for marker in self.template.markers if marker in text]
 
+    def check_plain(self, prompt: Prompt) -> None:
+        """Prove that no message spells out a special token, which would be read as one.
+
+        Raises:
+            TemplateError: ALREADY_RENDERED.
+        """
+        for at, message in enumerate(prompt.messages):
+            written = filter(None, (message.content, message.reasoning_content))
+            markers = self.rendered_markers("\n".join(written))
+            if markers:
+                raise TemplateError(
+                    "ALREADY_RENDERED",
+                    f"prompt '{prompt.id}': message {at} holds the special token '{markers[0]}' as "
+                    "text; expected text to which no chat template has been applied",
+                    positions=(at,),
+                )
+
     def prove(self) -> None:
         """Prove that a conversation of one turn survives the template.
 

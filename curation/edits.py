@@ -12,6 +12,8 @@ from functools import cached_property
 from random import Random
 from typing import NamedTuple
 
+from curation.languages import whole_word
+from schemas.interfaces import FAULTS
 from schemas.records import Candidate, Completion, Origin, PairProposal, Prompt
 
 
@@ -26,23 +28,30 @@ class ReplaceNames:
     def __post_init__(self) -> None:
         if not self.names or not all(self.names):
             raise ValueError("the names to replace are empty; expected old names with new ones")
+        given = self.names.items() if isinstance(self.names, Mapping) else [(self.names, None)]
+        for pair in given:
+            if not all(isinstance(name, str) for name in pair):
+                found = next(name for name in pair if not isinstance(name, str))
+                raise ValueError(f"a name to replace is {found!r}; expected texts, new by old")
 
     def __call__(self, prompt: Prompt, text: str) -> str | None:
-        return self._pattern.sub(lambda found: self._new[self._key(found[0])], text)
+        return self._pattern.sub(lambda found: self._new[found.lastindex or 0], text)
+
+    @cached_property
+    def _longest_first(self) -> list[str]:
+        return sorted(self.names, key=len, reverse=True)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        longest_first = sorted(self.names, key=len, reverse=True)
-        any_name = "|".join(map(re.escape, longest_first))
+        """One group a name, as which name was met is not to be told from its letters in any case:
+        ſ is an s there."""
         flags = re.IGNORECASE if self.ignore_case else 0
-        return re.compile(rf"(?<!\w)(?:{any_name})(?!\w)", flags)
+        any_name = "|".join(f"({re.escape(name)})" for name in self._longest_first)
+        return re.compile(whole_word(any_name), flags)
 
     @cached_property
-    def _new(self) -> dict[str, str]:
-        return {self._key(old): new for old, new in self.names.items()}
-
-    def _key(self, name: str) -> str:
-        return name.lower() if self.ignore_case else name
+    def _new(self) -> list[str]:
+        return ["", *(self.names[name] for name in self._longest_first)]
 
 
 class ReplaceName(ReplaceNames):
@@ -50,6 +59,8 @@ class ReplaceName(ReplaceNames):
 
     def __init__(self, old: str | Sequence[str], new: str, ignore_case: bool = False) -> None:
         spellings = [old] if isinstance(old, str) else old
+        if not isinstance(spellings, Sequence):
+            raise ValueError(f"a name to replace is {old!r}; expected a text, or a list of texts")
         super().__init__(dict.fromkeys(spellings, new), ignore_case)
 
 
@@ -72,12 +83,29 @@ class EditedPair(NamedTuple):
 def edited(prompt: Prompt, candidate: Candidate, edit: Edit, name: str) -> EditedPair | None:
     """The candidate and its edit, the better one chosen; None where the edit changes nothing."""
     content = candidate.completion.messages[-1].content
-    said = None if content is None else edit(prompt, content)
+    said = None if content is None else _said(edit, prompt, content, name)
     text = said.text if isinstance(said, Worse) else said
     if text is None or text == content:
         return None
     made = _with_text(candidate, text, name)
     return EditedPair(candidate, made) if isinstance(said, Worse) else EditedPair(made, candidate)
+
+
+def _said(edit: Edit, prompt: Prompt, content: str, name: str) -> str | Worse | None:
+    try:
+        said = edit(prompt, content)
+    except FAULTS as error:
+        raise ValueError(
+            f"edit '{name}', prompt '{prompt.id}': {type(error).__name__}: {error}; its code has "
+            "to be mended (--debug shows where)"
+        ) from error
+    text = said.text if isinstance(said, Worse) else said
+    if not isinstance(text, str | None):
+        raise ValueError(
+            f"edit '{name}', prompt '{prompt.id}': it gave {type(text).__name__}; expected a text, "
+            "Worse of a text, or None"
+        )
+    return said
 
 
 def augment(

@@ -3,10 +3,12 @@
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from curation.endpoints import NOT_ANSWERED, ChatAnswer, ChatRequest, Endpoint, Usage
+from curation.formats.json_values import check_storable, opened_json
 from curation.kept_answers import KeptAnswers
 from schemas.configs import SamplingConfig
 from schemas.records import (
@@ -32,7 +34,7 @@ class Unanswered(Record):
     prompt_id: str
     index: int
     code: str
-    """CONTENT_FILTER, or CONTEXT_LENGTH: the prompt and its answer do not fit the model there."""
+    """CONTENT_FILTER, INTERRUPTED, or CONTEXT_LENGTH: prompt and answer do not fit the model."""
     message: str
 
 
@@ -109,7 +111,7 @@ class EndpointGenerator:
         }
         if prompt.tools:
             settings["tools"] = [_tool(tool) for tool in prompt.tools]
-        return ChatRequest([_sent(message) for message in prompt.message_dicts()], settings)
+        return ChatRequest(_sent(prompt.message_dicts()), settings)
 
     def _distinct(self, prompt: Prompt, answers: Sequence[ChatAnswer]) -> list[Candidate]:
         counts: dict[str, int] = {}
@@ -180,22 +182,46 @@ def _completion(answer: ChatAnswer) -> Completion:
 def _call(call: Mapping[str, Any]) -> ToolCall:
     """The call without the id that the server drew for it: it would make equal answers differ."""
     arguments = call["function"].get("arguments")
-    with contextlib.suppress(TypeError, ValueError):
-        arguments = json.loads(arguments)
+    if isinstance(arguments, str):
+        with contextlib.suppress(ValueError):
+            opened = opened_json(arguments)
+            check_storable(opened)
+            arguments = opened
     return ToolCall(function=FunctionCall(name=call["function"]["name"], arguments=arguments))
 
 
-def _sent(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as the protocol has it: a call's arguments are text, and it has an id."""
-    if "tool_calls" not in message:
-        return message
-    calls = []
-    for at, call in enumerate(message["tool_calls"]):
-        arguments = call["function"]["arguments"]
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-        function = {**call["function"], "arguments": text}
-        calls.append({"id": f"call_{at}", **call, "function": function})
-    return {**message, "tool_calls": calls}
+def _sent(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as the protocol has them: a call's arguments are text, it has an id, and the
+    tool's message names that id; one without takes the calls in their order."""
+    sent: list[dict[str, Any]] = []
+    numbers = count()
+    waiting: list[dict[str, Any]] = []
+    for message in messages:
+        if "tool_calls" in message:
+            waiting = [_sent_call(call, next(numbers)) for call in message["tool_calls"]]
+            message = {**message, "tool_calls": list(waiting)}
+        elif message["role"] == "tool":
+            answered = _answered(message, waiting)
+            if answered is not None:
+                waiting.remove(answered)
+                message = {"tool_call_id": answered["id"], **message}
+        sent.append(message)
+    return sent
+
+
+def _sent_call(call: dict[str, Any], number: int) -> dict[str, Any]:
+    arguments = call["function"]["arguments"]
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+    return {"id": f"call_{number}", **call, "function": {**call["function"], "arguments": text}}
+
+
+def _answered(message: Mapping[str, Any], waiting: Sequence[dict[str, Any]]) -> Any:
+    """The first of the waiting calls that the tool's message may answer; None: it answers none."""
+    for call in waiting:
+        named = message.get("name") in (None, call["function"]["name"])
+        if message.get("tool_call_id", call["id"]) == call["id"] and named:
+            return call
+    return None
 
 
 def _tool(tool: Any) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from curation.formats.json_values import whole_characters
 from curation.kept_answers import KeptAnswers
 from curation.loop_thread import LoopThread
 from schemas.config_files import parse_config
@@ -31,12 +32,29 @@ OPERATIONAL = frozenset(
 )
 """The keys of an endpoint that change how it is asked and not what it answers."""
 
-NOT_ANSWERED = ("content_filter", "context_length")
+NOT_ANSWERED = ("content_filter", "context_length", "interrupted")
 """Finish reasons of requests that the server would not answer, or not to the end."""
+
+_FINISHES = {
+    "max_tokens": "length",
+    "error": "interrupted",
+    "abort": "interrupted",
+    "insufficient_system_resource": "interrupted",
+}
+"""Other servers' words (Anthropic's and Google's, OpenRouter's, vLLM's, DeepSeek's)."""
 
 _WINDOW = 4
 """Requests taken up at a time are this often the concurrency: a slow one holds up few others."""
-_TOO_LONG = re.compile(r"context.?(length|window|size)|too many tokens", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|too many tokens|maximum model length|prompt is too long"
+    r"|input token count|tokens \+ .max_new_tokens",
+    re.IGNORECASE,
+)
+_UNWANTED = re.compile(
+    r"content.?(filter|policy|exists risk)|data_inspection_failed|invalid_prompt|flagged as",
+    re.IGNORECASE,
+)
+"""How servers say that they will not answer this, whatever the settings."""
 _SHOWN = 300
 
 
@@ -57,7 +75,7 @@ class ChatAnswer(NamedTuple):
     """The assistant's message with the keys that the server gave; empty where there is none."""
     finish_reason: str | None
     """The server's word: stop, length, tool_calls, content_filter; `context_length` where the
-    request itself was too long for the model."""
+    request itself was too long for the model, `interrupted` where the server broke off."""
     detail: str | None = None
     """What a server that would not answer said about it."""
 
@@ -125,7 +143,19 @@ class Endpoint:
         self.usage = Usage()
         """What has been asked so far."""
         self._kept: KeptAnswers | None = None
-        self._key = os.environ.get(config.key_variable, "")
+        for key in ("messages", "model", "n", "stream"):
+            if config.extra.get(key) not in (None, {"n": 1, "stream": False}.get(key)):
+                raise ValueError(
+                    f"endpoint: extra holds '{key}', which is not for extra to say: each request "
+                    "asks the config's model for one whole answer"
+                )
+        # A file of variables with Windows line ends leaves a carriage return behind the key.
+        self._key = os.environ.get(config.key_variable, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ValueError(
+                f"endpoint: the key in {config.key_variable} holds a character that no key has; "
+                "expected printable ASCII"
+            )
         self._opened: _Opened | None = None
 
     @property
@@ -212,7 +242,7 @@ class Endpoint:
             self.usage += Usage(kept=1)
             return ChatAnswer(**kept)
         answer = await self._sent(opened, request.messages, body)
-        if self._kept:
+        if self._kept and answer.finish_reason != "interrupted":
             self._kept.put(key, answer._asdict())
         return answer
 
@@ -262,10 +292,8 @@ class Endpoint:
             completion_tokens=getattr(usage, "completion_tokens", None) or 0,
         )
         message = choices[0].message
-        return ChatAnswer(
-            {} if message is None else message.model_dump(exclude_none=True),
-            choices[0].finish_reason,
-        )
+        given = {} if message is None else message.model_dump(exclude_none=True, warnings=False)
+        return ChatAnswer(_message(given), _finish(choices[0].finish_reason))
 
     def _not_answered(self, error: Any) -> ChatAnswer:
         """A refusal that concerns this request alone; any other raises."""
@@ -273,7 +301,7 @@ class Endpoint:
         detail = self._shown(_said(error))
         if status in (400, 413, 422):
             reason = None
-            if "content_filter" in code or "content_filter" in detail:
+            if _UNWANTED.search(f"{code} {detail}"):
                 reason = "content_filter"
             elif _TOO_LONG.search(f"{code} {detail}"):
                 reason = "context_length"
@@ -330,6 +358,37 @@ class Endpoint:
         if self._key:
             text = text.replace(self._key, "***")
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def _message(given: dict[str, Any]) -> dict[str, Any]:
+    """The message in whole characters, its content a text.
+
+    Mistral's server gives a list of parts where the model thinks.
+    """
+    message: dict[str, Any] = whole_characters(given)
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    thought = _joined(parts, "thinking")
+    return {
+        **({"reasoning_content": thought} if thought else {}),
+        **message,
+        "content": _joined(parts, "text"),
+    }
+
+
+def _joined(parts: Any, kind: str) -> str:
+    """The text of those parts that are of the kind."""
+    if isinstance(parts, str):
+        return parts
+    of_kind = (part for part in parts or () if isinstance(part, Mapping))
+    return "".join(_joined(part.get(kind), "text") for part in of_kind if part.get("type") == kind)
+
+
+def _finish(reason: str | None) -> str | None:
+    """The finish reason in OpenAI's word, without what a server appends behind a colon."""
+    word = str(reason or "").partition(":")[0]
+    return _FINISHES.get(word.lower(), word) or None
 
 
 def _said(error: Any) -> str:

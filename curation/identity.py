@@ -7,7 +7,8 @@ so there is no one name to replace. Looked for are the ways in which English int
 import re
 from dataclasses import dataclass
 
-from schemas.records import Prompt
+from curation.languages import whole_word
+from schemas.records import Prompt, without_thought
 
 _WORD = r"(?!AI\b)[A-ZÀ-Þ][\w’'-]*[a-zà-ÿ][\w’'-]*"
 _NAME = rf"[\"“*]*(?P<name>(?:(?:Dr|Mr|Mrs|Ms|Prof)\.? )?{_WORD}(?: {_WORD}){{0,3}})"
@@ -52,23 +53,31 @@ class IntroduceAs:
 
     Each name that it gives itself is replaced, wherever it stands. Where it gives none, the first
     "I am a ..." becomes "I am NAME, a ..."; where it does not say what it is either, one sentence
-    with the name goes first. All else stays, so that chosen and rejected differ in this alone.
+    with the name goes first, behind a thought. All else stays, so that chosen and rejected differ
+    in this alone.
     """
 
     name: str
     tag: str = "identity"
     """Answers to prompts without this tag stay as they are."""
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.strip()):
+            raise ValueError(f"name is {self.name!r}; expected the name that the model is to have")
+
     def __call__(self, prompt: Prompt, text: str) -> str | None:
-        if self.tag not in prompt.tags or not text.strip():
+        if self.tag not in prompt.tags or not without_thought(text).strip():
             return None
         # With its own name among them, so that a name which is part of that is not replaced in it.
         names = sorted({*names_given(text), self.name}, key=len, reverse=True)
-        text = re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)", self._named, text)
-        if mentions(text, self.name):
+        text = re.sub(whole_word("|".join(map(re.escape, names))), self._named, text)
+        said = without_thought(text)
+        if mentions(said, self.name):
             return text
-        as_role, changed = _ROLE.subn(lambda found: f"{found[1]} {self.name}, ", text, count=1)
-        return as_role if changed else f"I'm {self.name}. {text}"
+        said = said if said == text else said.lstrip()
+        thought = text.removesuffix(said)
+        as_role, changed = _ROLE.subn(lambda found: f"{found[1]} {self.name}, ", said, count=1)
+        return thought + (as_role if changed else f"I'm {self.name}. {said}")
 
     def _named(self, _: re.Match[str]) -> str:
         return self.name
@@ -76,4 +85,4 @@ class IntroduceAs:
 
 def mentions(text: str, name: str) -> bool:
     """Whether the name stands in the text as a whole word, in any case."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
+    return re.search(whole_word(re.escape(name)), text, re.IGNORECASE) is not None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from schemas.config_files import unknown_key
-from schemas.records import Completion, Message, Prompt, content_hash
+from schemas.records import Completion, Message, Prompt, content_hash, without_thought
 
 CRITERIA = (
     "how helpful, correct and relevant it is, whether it follows the instructions of the "
@@ -80,11 +80,12 @@ class JudgeTemplate:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ValueError(
-            f"judge template '{path}' cannot be read ({error.strerror}); expected a file, or a "
-            "text with fields such as {prompt}"
+            f"judge template '{path}' cannot be read ({why}); expected a file, or a text with "
+            "fields such as {prompt}"
         ) from None
 
 
@@ -101,9 +102,14 @@ def conversation(prompt: Prompt) -> str:
 
 def answer_text(completion: Completion) -> str:
     """The answer as a judge reads it: what it says and the tools it calls, not what it thought."""
-    if len(completion.messages) == 1:
-        return _said(completion.messages[0])
-    return "\n\n".join(f"{message.role}: {_said(message)}" for message in completion.messages)
+    said = [
+        _said(message.model_copy(update={"content": without_thought(message.content or "")}))
+        for message in completion.messages
+    ]
+    if len(said) == 1:
+        return said[0]
+    turns = zip(completion.messages, said, strict=True)
+    return "\n\n".join(f"{message.role}: {text}" for message, text in turns)
 
 
 def reference_text(prompt: Prompt) -> str:

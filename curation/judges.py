@@ -7,7 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple
 
-from curation.endpoints import ChatAnswer, ChatRequest, Endpoint, Usage
+from curation.endpoints import NOT_ANSWERED, ChatAnswer, ChatRequest, Endpoint, Usage
+from curation.formats.rated import is_number
 from curation.judge_prompts import (
     CRITERIA,
     PAIRWISE,
@@ -22,7 +23,15 @@ from curation.rankers import OVERALL, distinct_texts
 from curation.rewards.ratings import parse_rating
 from curation.verdicts import Compared, Verdict, parse_verdict, turned
 from schemas.configs import EndpointConfig
-from schemas.records import Annotator, Candidate, Completion, Judgement, Prompt, content_hash
+from schemas.records import (
+    Annotator,
+    Candidate,
+    Completion,
+    Judgement,
+    Prompt,
+    content_hash,
+    without_thought,
+)
 
 
 class _Reply(NamedTuple):
@@ -30,7 +39,7 @@ class _Reply(NamedTuple):
 
     text: str
     abstains: str | None
-    """EMPTY, CUT_OFF, REFUSED, CONTENT_FILTER, CONTEXT_LENGTH."""
+    """EMPTY, CUT_OFF, REFUSED, CONTENT_FILTER, CONTEXT_LENGTH, INTERRUPTED."""
 
 
 class _Judge:
@@ -48,6 +57,10 @@ class _Judge:
         max_tokens: int,
         seed: int,
     ) -> None:
+        if not is_number(temperature) or temperature < 0:
+            raise ValueError(f"temperature is {temperature!r}; expected a number from 0 up")
+        if not is_number(max_tokens) or max_tokens < 1:
+            raise ValueError(f"max_tokens is {max_tokens!r}; expected 1 or more")
         self._endpoint = Endpoint(endpoint)
         self._template = template
         self._settings = {"temperature": temperature, "max_tokens": max_tokens}
@@ -103,9 +116,10 @@ class PointwiseJudge(_Judge):
         max_tokens: int = 512,
         seed: int = 0,
     ) -> None:
-        if len(scale) != 2 or not scale[0] < scale[1]:
+        numbers = [float(end) for end in scale if is_number(end)]
+        if len(scale) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
             raise ValueError(f"scale is {list(scale)}; expected a lower and a higher number")
-        self._scale = (float(scale[0]), float(scale[1]))
+        self._scale = (numbers[0], numbers[1])
         self._criteria = criteria
         shown = JudgeTemplate(
             template,
@@ -286,8 +300,8 @@ _RANKS: dict[Verdict, tuple[int, int]] = {"first": (1, 2), "second": (2, 1), "ti
 
 def _reply(answer: ChatAnswer) -> _Reply:
     # A model that thinks aloud says in its thoughts what it may take back.
-    text = answer.text.rpartition("</think>")[2].strip()
-    if answer.detail is not None or answer.finish_reason == "content_filter":
+    text = without_thought(answer.text).strip()
+    if answer.finish_reason in NOT_ANSWERED:
         return _Reply(answer.detail or text, str(answer.finish_reason).upper())
     if answer.message.get("refusal"):
         return _Reply(text, "REFUSED")

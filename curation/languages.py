@@ -19,6 +19,10 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 expression's brackets."""
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+")
 
+_HANGUL = "\uac00-\ud7af"
+"""Korean has spaces, but sets particles right behind a name."""
+_TOUCHES = rf"[^\W{UNSPACED}{_HANGUL}]"
+
 ENOUGH = 5
 """Words (of a script without spaces, characters) from which a language can be told: on the first
 five words of `mgsm` questions 98% are right, on the first three 85%."""
@@ -35,6 +39,11 @@ def language_of(text: str, among: tuple[str, ...] = PLAUSIBLE) -> str | None:
 def known_languages() -> frozenset[str]:
     """The codes of all languages that can be told apart."""
     return frozenset(identifier(None).labels)
+
+
+def whole_word(pattern: str) -> str:
+    """The regular expression, where it is no part of a longer word."""
+    return rf"(?<!{_TOUCHES})(?:{pattern})(?!{_TOUCHES})"
 
 
 @cache

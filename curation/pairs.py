@@ -16,11 +16,13 @@ Every prompt that gives no pair says why, and so does every candidate that is in
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from operator import index
 from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
 from curation.edits import Edit, edited
-from schemas.interfaces import IndexPair, PairStrategy
+from curation.formats.rated import is_number
+from schemas.interfaces import FAULTS, IndexPair, PairStrategy
 from schemas.records import Candidate, PairProposal, Prompt, Ranking, Record
 
 
@@ -110,8 +112,8 @@ class MaxMin:
 
     def __post_init__(self) -> None:
         for name, value in (("margin", self.margin), ("length_penalty", self.length_penalty)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"MaxMin: {name} is {value}; expected a finite number from 0 up")
+            if not is_number(value) or value < 0:
+                raise ValueError(f"MaxMin: {name} is {value!r}; expected a finite number from 0 up")
         if self.unit not in ("tokens", "characters"):
             raise ValueError(f"MaxMin: unit is '{self.unit}'; expected tokens or characters")
 
@@ -180,8 +182,7 @@ def propose_pairs(
         elif not _ordered_pairs(ranking):
             reason = "UNCOMPARED"
         else:
-            rng = Random(f"{seed}:{prompt.id}")
-            picked = list(strategy(prompt, ranked, ranking, rng))
+            picked = _picked(strategy, prompt, ranked, ranking, Random(f"{seed}:{prompt.id}"))
             if not picked:
                 reason = getattr(strategy, "reason_for_none", "NOT_CHOSEN")
         proposals = []
@@ -256,6 +257,22 @@ def _ordered_pairs(ranking: Ranking) -> list[IndexPair]:
     """Each two positions that the ranking sets apart, the better one first."""
     best_first = combinations(_best_first(ranking), 2)
     return [IndexPair(*pair) for pair in best_first if _ordered(ranking, *pair)]
+
+
+def _picked(
+    strategy: PairStrategy,
+    prompt: Prompt,
+    ranked: Sequence[Candidate],
+    ranking: Ranking,
+    rng: Random,
+) -> list[IndexPair]:
+    try:
+        return [IndexPair(*map(index, pair)) for pair in strategy(prompt, ranked, ranking, rng)]
+    except FAULTS as error:
+        raise ValueError(
+            f"strategy {_name(strategy)}, prompt '{prompt.id}': {type(error).__name__}: {error}; "
+            "its code has to be mended: expected pairs of positions (--debug shows where)"
+        ) from error
 
 
 def _name(strategy: PairStrategy) -> str:

@@ -8,7 +8,7 @@ from random import Random
 
 from curation.edits import Worse
 from curation.rewards.refusal import refuses
-from schemas.records import Prompt
+from schemas.records import Prompt, without_thought
 
 REFUSALS = (
     "I'm sorry, but I can't help with that, because somebody could get hurt. If something has "
@@ -46,12 +46,14 @@ class Refuse:
     """The tag of prompts to answer."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.refusals, str) or not self.refusals:
+        texts = [] if isinstance(self.refusals, str) else self.refusals
+        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(f"refusals is {self.refusals!r}; expected a list of texts")
 
     def __call__(self, prompt: Prompt, text: str) -> str | Worse | None:
         unsafe, safe = self.unsafe in prompt.tags, self.safe in prompt.tags
-        if unsafe == safe or not text.strip() or refuses(text):
+        said = without_thought(text)
+        if unsafe == safe or not said.strip() or refuses(said):
             return None
         refusal = Random(f"{prompt.id}:{text}").choice(self.refusals)
         return refusal if unsafe else Worse(refusal)

@@ -9,6 +9,7 @@ from curation.formats.messages import (
     check_asks,
     normalise_messages,
     normalise_tools,
+    refuse_history,
     with_system_text,
 )
 from schemas.arrow import first_error
@@ -117,8 +118,10 @@ def _messages(row: dict[str, Any], shape: Shape) -> list[dict[str, Any]]:
     asked = _first(row, _PROMPT_COLUMNS) or "instruction"
     answer = _first(row, _ANSWER_COLUMNS) or "completion"
     prompt = row[asked]
-    if shape == "instruction" and isinstance(row.get("input"), str) and row["input"].strip():
-        prompt = f"{prompt}\n\n{row['input']}"
+    if shape == "instruction":
+        refuse_history(row)
+        if isinstance(row.get("input"), str) and row["input"].strip():
+            prompt = f"{prompt}\n\n{row['input']}"
     for name, value, code in (
         (asked, prompt, "EMPTY_PROMPT"),
         (answer, row[answer], "EMPTY_COMPLETION"),

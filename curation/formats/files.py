@@ -21,6 +21,8 @@ Row = dict[str, Any] | RowError
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _BATCH_ROWS = 1000
+_SPLIT = "train"
+"""What a folder or dataset is read by where nobody names a split."""
 
 
 class Rows(NamedTuple):
@@ -29,7 +31,7 @@ class Rows(NamedTuple):
     rows: Iterator[tuple[int, Row]]
 
 
-def read_rows(path: str | Path, *, split: str = "train") -> Iterator[tuple[int, Row]]:
+def read_rows(path: str | Path, *, split: str = _SPLIT) -> Iterator[tuple[int, Row]]:
     """The rows of a file, of a `datasets` folder or of a hub dataset, numbered from 1.
 
     JSONL is numbered by line. Columns that Arrow filled with null inside a struct are left out, so
@@ -41,7 +43,7 @@ def read_rows(path: str | Path, *, split: str = "train") -> Iterator[tuple[int, 
     return open_rows(path, split=split).rows
 
 
-def open_rows(path: str | Path, *, split: str = "train") -> Rows:
+def open_rows(path: str | Path, *, split: str = _SPLIT) -> Rows:
     """The rows as `read_rows` gives them, with what their numbers count."""
     file = Path(path).expanduser()
     if file.is_dir():
@@ -53,16 +55,26 @@ def open_rows(path: str | Path, *, split: str = "train") -> Rows:
             f"'{path}' does not exist; expected a file, a folder or a dataset's name (paths start "
             f"from the folder that the command runs in, '{Path.cwd()}')"
         )
+    if split != _SPLIT:
+        raise ValueError(
+            f"'{path}' is one file, which has no split '{split}'; leave split out, or name the "
+            "split's own file"
+        )
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         return Rows("row", _parquet_rows(file))
-    if suffix in (".csv", ".tsv"):
+    if is_table(file):
         return Rows("row", _csv_rows(file, "\t" if suffix == ".tsv" else ","))
     if suffix not in _SUFFIXES:
         raise ValueError(f"'{path}' is no file of rows; expected {', '.join(_SUFFIXES)}")
     if suffix == ".json" and _starts_with_bracket(file):
         return Rows("row", _json_array_rows(file))
     return Rows("line", read_jsonl(file))
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether the file's cells hold nothing but text."""
+    return Path(path).suffix.lower() in (".csv", ".tsv")
 
 
 def read_jsonl(file: Path, *, drop_torn_line: bool = False) -> Iterator[tuple[int, Row]]:
@@ -141,6 +153,9 @@ def _csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
 def _parquet_rows(file: Path) -> Iterator[tuple[int, Row]]:
     try:
         with pq.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            if len(set(names)) != len(names):
+                raise ValueError(f"'{file}' names a column twice")
             yield from _arrow_rows(parquet.iter_batches(batch_size=_BATCH_ROWS))
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"'{file}' cannot be read as Parquet: {_first_line(error)}") from None
@@ -197,7 +212,10 @@ def _decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
     """A function that leaves out a struct's null keys and opens JSON text; None: nothing to do."""
     if isinstance(kind, pa.JsonType):
         return lambda value: None if value is None else json.loads(value)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_map(kind):
+        item = _decoder(kind.item_type) or (lambda value: value)
+        return lambda value: None if value is None else {key: item(one) for key, one in value}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = _decoder(kind.value_type)
         if inner is None:
             return None

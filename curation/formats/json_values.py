@@ -27,12 +27,24 @@ def type_name(value: Any) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
+def opened_json(text: str) -> Any:
+    """The value that the JSON text stands for.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def json_list(value: Any) -> list[Any] | None:
     """The list that the value is, or is the JSON text of; None for anything else."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = opened_json(value)
+        except ValueError:
             return None
     return value if isinstance(value, list) else None
 
@@ -68,6 +80,17 @@ def _check_storable(value: Any, depth: int) -> None:
             raise RowError("BAD_NUMBER", f"{value} does not fit 64 bits; write it as text")
     elif value is not None:
         raise RowError("NOT_JSON", f"{type_name(value)} is nothing that JSON can hold")
+
+
+def whole_characters(value: Any) -> Any:
+    """The value with half surrogate pairs replaced by U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole_characters(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_characters(key): whole_characters(item) for key, item in value.items()}
+    return value
 
 
 def as_json(value: Any) -> Any:

@@ -1,11 +1,11 @@
 """One shape for anybody's messages: what chat templates take, and nothing Arrow put there."""
 
 import contextlib
-import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from curation.formats.json_values import RowError, type_name
+from curation.formats.json_values import RowError, json_list, opened_json, type_name
 from curation.formats.visible import is_visible
 
 _ROLES = {
@@ -18,6 +18,7 @@ _ROLES = {
     "tool": "tool",
 }
 _TEXT_KEYS = ("name", "tool_call_id", "reasoning_content")
+_PRINTED = re.compile(r"\s*\[\s*\{\s*'(?:role|content|from|value)':")
 _SYSTEM_COLUMNS = ("system", "system_prompt")
 
 
@@ -57,7 +58,7 @@ def normalise_tools(value: Any) -> list[dict[str, Any]] | None:
     """
     if isinstance(value, str) and value.strip():
         try:
-            value = json.loads(value)
+            value = opened_json(value)
         except ValueError:
             raise RowError("BAD_TOOLS", "'tools' is text but not the JSON of a list") from None
     if not value:
@@ -65,6 +66,21 @@ def normalise_tools(value: Any) -> list[dict[str, Any]] | None:
     if not (isinstance(value, list) and all(isinstance(tool, dict) for tool in value)):
         raise RowError("BAD_TOOLS", "'tools' is not a list of tool schemas")
     return value
+
+
+def opened_cell(cell: str) -> Any:
+    """The messages that a cell of a CSV file holds as JSON; else the cell.
+
+    Raises:
+        RowError: BAD_MESSAGE, where it holds them as Python prints a list.
+    """
+    if _PRINTED.match(cell):
+        raise RowError(
+            "BAD_MESSAGE", "a cell holds messages as Python prints them; expected them as JSON"
+        )
+    messages = json_list(cell) or []
+    are_messages = all(isinstance(one, dict) and {"role", "from"} & set(one) for one in messages)
+    return messages if messages and are_messages else cell
 
 
 def with_system_text(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> list[Any]:
@@ -81,6 +97,19 @@ def with_system_text(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> 
     if said:
         raise RowError("BAD_MESSAGE", "one system text is in a column, another in the messages")
     return [{"role": "system", "content": text}, *messages]
+
+
+def refuse_history(row: Mapping[str, Any]) -> None:
+    """Refuse an instruction's row whose earlier turns stand in a column of their own (LLaMA
+    Factory), as they would be lost.
+
+    Raises:
+        RowError: BAD_ROW.
+    """
+    if row.get("history"):
+        raise RowError(
+            "BAD_ROW", "'history' holds earlier turns; expected the whole conversation as messages"
+        )
 
 
 def check_asks(messages: list[dict[str, Any]]) -> None:
@@ -165,8 +194,8 @@ def _tool_call(call: Any) -> dict[str, Any]:
             '{"name": "...", "arguments": {...}}}',
         )
     if isinstance(arguments, str):
-        with contextlib.suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+        with contextlib.suppress(ValueError):
+            arguments = opened_json(arguments)
     plain = {"type": "function", "function": {"name": name, "arguments": arguments}}
     return plain if call_id is None else {"id": call_id, **plain}
 

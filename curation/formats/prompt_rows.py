@@ -5,11 +5,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from curation.formats.json_values import RowError, check_storable, json_list
+from curation.formats.files import is_table
+from curation.formats.json_values import RowError, check_storable, json_list, opened_json
 from curation.formats.messages import (
     check_asks,
     normalise_messages,
     normalise_tools,
+    opened_cell,
+    refuse_history,
     with_system_text,
 )
 from schemas.arrow import first_error
@@ -31,8 +34,8 @@ class PromptRow(NamedTuple):
 def prompt_row(row: dict[str, Any], source: PromptSource, *, name: str) -> PromptRow:
     """The prompt that a row of the source holds; `name` is what the prompt calls its source.
 
-    A list of texts (`turns`) is no conversation, since the answers between are missing: its first
-    turn is the prompt.
+    What Alpaca's rows have in `input` comes after their `instruction`. A list of texts (`turns`) is
+    no conversation, since the answers between are missing: its first turn is the prompt.
 
     Raises:
         RowError: it holds none that can be used.
@@ -74,8 +77,14 @@ def _asked(row: dict[str, Any], source: PromptSource) -> tuple[str, Any]:
         found = ", ".join(sorted(map(str, row))) or "none"
         raise RowError("MISSING_COLUMN", f"no column {' or '.join(names)}; it has: {found}")
     asked = row[column]
-    if column in ("messages", "conversations") and isinstance(asked, str):
+    if isinstance(asked, str) and is_table(source.path):
+        asked = opened_cell(asked)
+    if isinstance(asked, str) and column in ("messages", "conversations"):
         asked = _messages_in_text(asked)
+    if column == "instruction":
+        refuse_history(row)
+        if isinstance(asked, str) and _text(row, "input"):
+            asked = f"{asked}\n\n{row['input']}"
     return column, asked
 
 
@@ -88,7 +97,7 @@ def _messages_in_text(text: str) -> Any:
     if not text.lstrip().startswith("["):
         return text
     try:
-        return json.loads(text)
+        return opened_json(text)
     except ValueError:
         raise RowError(
             "BAD_MESSAGE", "the column is text that starts like a list but is not JSON"
@@ -149,7 +158,7 @@ def _kwargs(value: Any) -> dict[str, Any]:
     """The arguments that are set: where files share one set of keys, the others are null."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = opened_json(value)
         except ValueError:
             value = 0
     if value is None:

@@ -4,9 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curation.formats.files import Row, open_rows, read_jsonl, read_rows
-from curation.formats.json_values import RowError, check_storable, json_list, type_name
-from curation.formats.messages import normalise_messages, normalise_tools, with_system_text
+from curation.formats.files import Row, is_table, open_rows, read_jsonl, read_rows
+from curation.formats.json_values import (
+    RowError,
+    check_storable,
+    type_name,
+    whole_characters,
+)
+from curation.formats.messages import (
+    normalise_messages,
+    normalise_tools,
+    opened_cell,
+    refuse_history,
+    with_system_text,
+)
 from curation.formats.rated import best_and_worst, check_signals, rated_answers
 
 __all__ = [
@@ -63,18 +74,18 @@ def preference_rows(
         ValueError: the file cannot be read.
     """
     unit, rows = open_rows(path, split=split)
-    only_text = Path(path).suffix.lower() in (".csv", ".tsv")
+    only_text = is_table(path)
     for number, row in rows:
         if only_text and isinstance(row, dict):
-            row = {name: opened_cell(cell) for name, cell in row.items()}
+            row = _opened(row)
         yield _preference_row(f"{unit} {number}", row, fix)
 
 
-def opened_cell(cell: str) -> Any:
-    """The messages that a cell of a CSV file holds as JSON; else the cell."""
-    messages = json_list(cell) or []
-    are_messages = all(isinstance(one, dict) and {"role", "from"} & set(one) for one in messages)
-    return messages if messages and are_messages else cell
+def _opened(row: dict[str, Any]) -> Row:
+    try:
+        return {name: opened_cell(cell) for name, cell in row.items()}
+    except RowError as error:
+        return error
 
 
 def _preference_row(row_id: str, row: Row, fix: bool) -> RawFileRow:
@@ -98,7 +109,7 @@ def _preference_row(row_id: str, row: Row, fix: bool) -> RawFileRow:
                 f"no '{missing[0]}', nor generations with ratings; the row's columns: {columns}",
             )
         if fix:
-            pair = _with_whole_characters(pair)
+            pair = whole_characters(pair)
         pair["tools"] = normalise_tools(pair["tools"])
         check_storable(pair)
         pair.update(_split(pair["prompt"], pair["chosen"], pair["rejected"], fix))
@@ -110,6 +121,8 @@ def _preference_row(row_id: str, row: Row, fix: bool) -> RawFileRow:
 
 def _asked(row: dict[str, Any]) -> Any:
     name = next((name for name in _PROMPT_COLUMNS if row.get(name) is not None), "prompt")
+    if name == "instruction":
+        refuse_history(row)
     if name == "instruction" and row.get("input"):
         raise RowError(
             "BAD_ROW", "'input' goes with 'instruction'; expected both in one column 'prompt'"
@@ -186,14 +199,3 @@ def _without_shared_start(chosen: Any, rejected: Any) -> dict[str, Messages]:
     if len(answers) < 2:
         raise RowError("EMPTY_COMPLETION", "a side ends where the shared prompt ends")
     return {"prompt": ours[:length], "chosen": ours[length:], "rejected": theirs[length:]}
-
-
-def _with_whole_characters(value: Any) -> Any:
-    """The value with half surrogate pairs replaced by U+FFFD."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_with_whole_characters(item) for item in value]
-    if isinstance(value, dict):
-        return {_with_whole_characters(key): _with_whole_characters(v) for key, v in value.items()}
-    return value

@@ -25,7 +25,7 @@ class ExactAnswer(Rule):
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         if prompt.answer is None:
             return None
-        given = _bare(completion.text)
+        given = _bare(completion.said)
         return float(given != "" and given in _accepted(prompt))
 
     def judges(self, prompt: Prompt) -> bool:
@@ -47,7 +47,13 @@ def _accepted(prompt: Prompt) -> set[str]:
             f"prompt '{prompt.id}': the reference answer is {prompt.answer!r}; "
             "expected a text, a number or a list of these"
         )
-    return {_bare(str(reference)) for reference in references}
+    return {_bare(_written(reference)) for reference in references}
+
+
+def _written(reference: Any) -> str:
+    """The reference as an answer writes it: a table with gaps makes 3.0 of the 3 in it."""
+    whole = isinstance(reference, float) and reference.is_integer()
+    return str(int(reference) if whole else reference)
 
 
 def _is_answer(value: Any) -> bool:
@@ -75,7 +81,7 @@ class NumericAnswer(Rule):
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         if prompt.answer is None:
             return None
-        reference, text = _reference(prompt), completion.text
+        reference, text = _reference(prompt), completion.said
         expected = plain_number(reference)
         if expected is None:
             return float(_same_expression(reference, text))

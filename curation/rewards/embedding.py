@@ -88,7 +88,7 @@ class EmbeddingReward:
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
     ) -> list[float | None]:
         rows = [
-            (self._targets(prompt), completion.text.strip())
+            (self._targets(prompt), completion.said.strip())
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
         texts = {text for targets, answer in rows for text in (*targets, answer) if text}

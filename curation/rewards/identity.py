@@ -17,7 +17,7 @@ class UsesName(Rule):
     tag: str = "identity"
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
-        text = completion.text
+        text = completion.said
         if not text.strip():
             return 0.0
         if self.tag not in prompt.tags:

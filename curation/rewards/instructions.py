@@ -50,7 +50,7 @@ class VerifiableInstructions(Rule):
     def score(self, prompt: Prompt, completion: Completion) -> float | None:
         if not prompt.instructions:
             return None
-        followed = [verdict.followed for verdict in verdicts(prompt, completion.text)]
+        followed = [verdict.followed for verdict in verdicts(prompt, completion.said)]
         return float(all(followed)) if self.all_or_nothing else sum(followed) / len(followed)
 
     def judges(self, prompt: Prompt) -> bool:

@@ -1,13 +1,11 @@
 """Whether an answer is in the language asked, and whether it says something of its own."""
 
-import re
-
-from curation.languages import PLAUSIBLE, UNSPACED, known_languages, language_of
+from curation.languages import PLAUSIBLE, known_languages, language_of
 from curation.rewards.rules import Rule
+from curation.rewards.text import words_or_characters
 from schemas.records import Completion, Prompt
 
 _TAG = "lang:"
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 class AnswersInLanguage(Rule):
@@ -28,9 +26,9 @@ class AnswersInLanguage(Rule):
         wanted = _wanted(prompt)
         if wanted is None:
             return None
-        if not completion.text.strip():
+        if not completion.said.strip():
             return 0.0
-        found = language_of(completion.text, tuple(sorted({*PLAUSIBLE, wanted})))
+        found = language_of(completion.said, tuple(sorted({*PLAUSIBLE, wanted})))
         return None if found is None else float(found == wanted)
 
     def judges(self, prompt: Prompt) -> bool:
@@ -54,7 +52,7 @@ class OwnWords(Rule):
     """Words a run."""
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
-        answer = _words(completion.text)
+        answer = _words(completion.said)
         run = min(self.run, len(answer))
         if not run:
             return 0.0
@@ -69,7 +67,7 @@ class OwnWords(Rule):
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return words_or_characters(text.lower())
 
 
 def _runs(found: list[str], run: int) -> list[tuple[str, ...]]:

@@ -76,10 +76,20 @@ def _behind(cue: re.Match[str]) -> str:
 _ASCII = str.maketrans("０１２３４５６７８９．，％−﹣－", "0123456789.,%---")
 
 
+_FRAC = re.compile(
+    r"(?P<sign>(?<![\w)}])-)?\\[dt]?frac\s*(?P<top>\{-?\d+\}|\d)\s*(?P<bottom>\{\d+\}|\d(?!\d))"
+)
+
+
+def _fraction(found: re.Match[str]) -> str:
+    top, bottom = (found[part].strip("{}") for part in ("top", "bottom"))
+    return f" {found['sign'] or ''}{top}/{bottom} "
+
+
 def _plain(text: str, decimal_mark: DecimalMark) -> str:
     """The text with every way to write a number brought down to one: -1234.5, 3/4, 5%."""
     text = text.translate(_ASCII)
-    text = re.sub(r"\\[dt]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", r" \1/\2 ", text)
+    text = _FRAC.sub(_fraction, text)
     text = re.sub(r"\\([$%])", r"\1", text)
     if decimal_mark == ",":
         text = re.sub(r"(?<=\d)[.,](?=\d)", lambda mark: {".": ",", ",": "."}[mark.group()], text)

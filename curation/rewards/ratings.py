@@ -5,7 +5,8 @@ import re
 
 _NUMBER = (
     r"(?<![\w.,/-])(-?\d+(?:\.\d+)?)(?!\d|%|[eE]\d|[.,]\d|\s?[-–]\s?\d)"
-    r"(?:\s*(?:/|out of)\s*(\d+))?"
+    r"(?:\s(?:to|or)\s(\d+(?:\.\d+)?))?"
+    r"(?:(?: stars?| points?)?\s*\(?(?:/|(?:out )?of\b)\s*(\d+))?"
 )
 _CUE = r"(?:score|rating|rate|grade)[\"'*_]*\s*(?:is|of|as|it)?\s*[:=]?[\s\"'*_\[(]*"
 
@@ -35,11 +36,12 @@ def parse_rating(text: str, *, scale: tuple[float, float]) -> float:
         )
     wanted = f"expected one rating from {low:g} to {high:g}"
     found = next((matches for place in _PLACES if (matches := place.findall(text))), [])
-    if len({float(value) for value, _ in found}) != 1:
-        listed = ", ".join(value for value, _ in found) or "none"
+    values = [value for first, second, _ in found for value in (first, second) if value]
+    if len(set(map(float, values))) != 1:
+        listed = ", ".join(values) or "none"
         raise ValueError(f"rating in {text!r}: found {listed}; {wanted}")
-    value = float(found[0][0])
-    tops = {float(top) for _, top in found if top}
+    value = float(values[0])
+    tops = {float(top) for *_, top in found if top}
     if tops - {float(high)}:
         raise ValueError(f"rating in {text!r} is out of {min(tops):g}; {wanted}, not rescaled")
     if not low <= value <= high:

@@ -8,12 +8,16 @@ from typing import ClassVar, Literal, NoReturn, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.rewards.text import sentences, words
-from schemas.records import Completion, Prompt, Record
+from curation.rewards.text import sentences, words_or_characters
+from schemas.records import Completion, Prompt, Record, without_thought
 
 
 class Rule(Record, ABC):
-    """A `RewardFunction` that scores each completion by itself."""
+    """A `RewardFunction` that scores each completion by itself.
+
+    What counts is `Completion.said`: a thought in front of the answer is none of it, whether it
+    stands in the content or in a field of its own.
+    """
 
     kind: ClassVar[Literal["rule"]] = "rule"
     name: str
@@ -42,7 +46,8 @@ class Rule(Record, ABC):
 class LengthReward(Rule):
     """1 within the limits, and the ratio of length and nearer limit outside; an empty answer is 0.
 
-    With `at_most=20`, an answer of 40 words scores 0.5; with `at_least=20`, one of 10 does.
+    With `at_most=20`, an answer of 40 words scores 0.5; with `at_least=20`, one of 10 does. In a
+    script that is written without spaces, as Chinese and Thai are, each character is a word.
     """
 
     name: str = "length"
@@ -62,7 +67,7 @@ class LengthReward(Rule):
         return self
 
     def score(self, prompt: Prompt, completion: Completion) -> float:
-        text = completion.text.strip()
+        text = completion.said.strip()
         length = len(_UNITS[self.unit](text))
         if length == 0:
             return 0.0
@@ -72,7 +77,7 @@ class LengthReward(Rule):
 
 
 _UNITS: dict[str, Callable[[str], Sequence[str]]] = {
-    "words": words,
+    "words": words_or_characters,
     "characters": str,
     "sentences": sentences,
 }
@@ -81,7 +86,8 @@ _UNITS: dict[str, Callable[[str], Sequence[str]]] = {
 class RegexReward(Rule):
     """1 where the pattern is found in the answer (or is absent from it), else 0.
 
-    An empty answer is 0 either way: silence is no way to leave a word out.
+    The pattern sees a thought that the content holds, too. An empty answer is 0 either way: silence
+    is no way to leave a word out.
     """
 
     name: str = "regex"
@@ -122,7 +128,7 @@ class FormatReward(Rule):
         text = _with_reasoning(completion)
         if self.prefill and not text.lstrip().startswith(self.prefill.strip()):
             text = self.prefill + text
-        return float(_FORMS[self.form](text))
+        return float(_FORMS[self.form](text if self.form == "think" else without_thought(text)))
 
 
 def _with_reasoning(completion: Completion) -> str:

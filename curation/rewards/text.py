@@ -2,6 +2,8 @@
 
 import re
 
+from curation.languages import UNSPACED
+
 _BLOCK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*+•]|\d+[.)])[ \t])")
 """A blank line or a new list item ends a sentence, with or without a full stop."""
 
@@ -14,6 +16,15 @@ _NEVER_LAST = re.compile(
 
 _SELDOM_LAST = re.compile(r"etc|inc|ltd|co|corp|jr|sr|dept|est|ave|\w(?:\.\w)+", re.IGNORECASE)
 """Abbreviations that end a sentence only where a capital letter follows."""
+
+
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+
+
+def words_or_characters(text: str) -> list[str]:
+    """The words; in a script that is written without spaces, as Chinese and Thai are, each
+    character counts as one."""
+    return _WORD.findall(text)
 
 
 def words(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from schemas.arrow import first_error
 from schemas.config_files import unknown_key
 from schemas.configs import RewardConfig
-from schemas.interfaces import RewardFunction
+from schemas.interfaces import FAULTS, RewardFunction
 from schemas.records import Completion, Prompt
 from schemas.resolve import resolve
 
@@ -24,9 +24,6 @@ Abstain = Literal["renormalise", "abstain"]
 
 _BY_SAY: tuple[Kind, ...] = ("judge", "reward_model")
 """Whose opinion a sum is, the strongest word first."""
-
-_FAULTS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError)
-"""What code raises that has a fault, whatever the machine it runs on."""
 
 
 def checked_scores(
@@ -50,7 +47,7 @@ def checked_scores(
         )
     try:
         answer: Any = reward(prompts, completions)
-    except _FAULTS as error:
+    except FAULTS as error:
         raise ValueError(
             f"reward '{name}' raised {type(error).__name__}: {error}; its code has to be mended "
             "(--debug shows where)"
@@ -58,7 +55,8 @@ def checked_scores(
     except Exception as error:
         error.add_note(f"in reward '{name}'")
         raise
-    if isinstance(answer, str) or not isinstance(answer, Iterable):
+    # A dict would give its keys, and a set its scores in an order of its own.
+    if isinstance(answer, str | Mapping | Set) or not isinstance(answer, Iterable):
         raise ValueError(
             f"reward '{name}' gave {type(answer).__name__}; expected a list with one score a "
             "completion"

@@ -117,6 +117,7 @@ class Gate:
             tokens = TokenChecks(self._chat, self._config.max_length)
         total = 0
         marked: dict[int, tuple[str, str]] = {}
+        repeated: dict[int, str] = {}
         passed: dict[int, tuple[str, PairProposal]] = {}
         quarantined: dict[int, Quarantined] = {}
         for batch in _batches(enumerate(rows), _BATCH_ROWS):
@@ -131,6 +132,8 @@ class Gate:
                     marker = text.turn_marker(row)
                     if marker is not None:
                         marked[index] = (row.row_id, marker)
+                    if text.repeats_question(row):
+                        repeated[index] = row.row_id
             if tokens is not None:
                 failures = tokens.failures([proposal for _, proposal in checked.values()])
                 found = dict(zip(checked, failures, strict=True))
@@ -139,9 +142,10 @@ class Gate:
         for find in _GROUP_CHECKS:
             _move(passed, quarantined, find({at: _edge(*row) for at, row in passed.items()}))
         markers = [found for index, found in marked.items() if index in passed]
+        repeats = [row_id for index, row_id in repeated.items() if index in passed]
         # Each proposal goes as its pair comes, so that memory holds one of the two.
         pairs = [self._pair(passed.pop(index)[1]) for index in list(passed)]
-        warnings = self._warnings(pairs, markers)
+        warnings = self._warnings(pairs, markers, repeats)
         if tokens is not None:
             warnings += tokens.warnings()
         splits = Counter(pair.split for pair in pairs)
@@ -179,7 +183,10 @@ class Gate:
         return PreferencePair(**fields, split=split)
 
     def _warnings(
-        self, pairs: Sequence[PreferencePair], markers: Sequence[tuple[str, str]]
+        self,
+        pairs: Sequence[PreferencePair],
+        markers: Sequence[tuple[str, str]],
+        repeats: Sequence[str],
     ) -> list[str]:
         warnings = []
         if self._config.token_checks and self._chat is None:
@@ -191,6 +198,11 @@ class Gate:
             warnings.append(
                 f"ALREADY_RENDERED: {len(markers)} rows hold a chat template's markers as text, "
                 f"'{row_id}' first ({marker}); expected text to which no template has been applied"
+            )
+        if repeats:
+            warnings.append(
+                f"PROMPT_REPEATED_IN_COMPLETION: in {len(repeats)} rows both answers begin with "
+                f"the text of the prompt, '{repeats[0]}' first; expected the answers alone"
             )
         splits = {pair.split for pair in pairs}
         if splits == {"test"}:

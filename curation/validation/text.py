@@ -17,6 +17,10 @@ _TURN_MARKER = re.compile(
 """How the chat templates of well-known model families begin a turn."""
 
 
+_A_SENTENCE = 20
+"""Characters: two answers may well begin with a shorter prompt, such as a greeting."""
+
+
 def unstorable(row: RawRow) -> Failure | None:
     """A text or value that no file can hold, such as half of a surrogate pair (BAD_UNICODE)."""
     for name, part in (("prompt", row.prompt), *row.sides(), ("tools", row.tools)):
@@ -77,6 +81,21 @@ def special_token(row: RawRow, markers_in: Callable[[str], Sequence[str]]) -> Fa
                     "text to which no chat template has been applied",
                 )
     return None
+
+
+def repeats_question(row: RawRow) -> bool:
+    """Whether both sides of a file's row begin with all that was asked last, word for word.
+
+    Text formats that trainers take apart by themselves keep the prompt within both answers.
+    """
+    asked = (row.prompt[-1].get("content") or "").strip()
+    return (
+        row.proposal is None
+        and len(asked) >= _A_SENTENCE
+        and all(
+            (side[0].get("content") or "").lstrip().startswith(asked) for _, side in row.sides()
+        )
+    )
 
 
 def turn_marker(row: RawRow) -> str | None:

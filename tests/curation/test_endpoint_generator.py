@@ -196,3 +196,58 @@ def test_prompts_and_answers_keep_to_each_other(start: Start) -> None:
     for one, candidates in generator(server.url, concurrency=5).generate(prompts, n=2):
         assert [item.completion.text for item in candidates] == [f"to {one.messages[0].content}"]
         assert candidates[0].prompt_id == one.id
+
+
+def test_an_answer_that_the_server_broke_off_is_no_candidate(start: Start) -> None:
+    finishes = ["abort", "stop"]
+    server = start(
+        lambda number, _: Reply(said("half" if number == 0 else "all", finishes[number]))
+    )
+    asked = generator(server.url)
+    ((_, candidates),) = asked.generate([prompt("Hi")], n=2)
+    assert [one.completion.text for one in candidates] == ["all"]
+    assert [item.code for item in asked.take_unanswered()] == ["INTERRUPTED"]
+
+
+def test_half_a_character_is_stored_as_the_replacement_character(start: Start) -> None:
+    server = start(lambda *_: Reply(said("a glass \ud83c")))
+    ((_, candidates),) = generator(server.url).generate([prompt("Hi")], n=1)
+    (stored,) = from_table(to_table(candidates, Candidate), Candidate)
+    assert stored.completion.text == "a glass \ufffd"
+
+
+@pytest.mark.parametrize("arguments", ['{"x": NaN}', "[" * 5000, '{"x": 1'])
+def test_arguments_that_are_no_json_stay_as_the_model_wrote_them(
+    start: Start, arguments: str
+) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    server = start(lambda *_: Reply(said(None, "tool_calls", tool_calls=[call])))
+    ((_, candidates),) = generator(server.url).generate([prompt("Hi")], n=1)
+    (stored,) = from_table(to_table(candidates, Candidate), Candidate)
+    (made,) = stored.completion.messages[0].tool_calls or ()
+    assert made.function.arguments == arguments
+
+
+def test_each_tool_result_names_the_call_that_it_answers(start: Start) -> None:
+    def calls(*names: str) -> dict[str, Any]:
+        made = [{"function": {"name": name, "arguments": {}}} for name in names]
+        return {"role": "assistant", "tool_calls": made}
+
+    server = start(lambda *_: Reply(said("Fine.")))
+    asked = Prompt.model_validate(
+        {
+            "messages": [
+                {"role": "user", "content": "Oslo?"},
+                calls("weather", "time"),
+                {"role": "tool", "name": "time", "content": "noon"},
+                {"role": "tool", "content": "4C"},
+                calls("weather"),
+                {"role": "tool", "content": "5C"},
+            ]
+        }
+    )
+    list(generator(server.url).generate([asked], n=1))
+    sent = server.seen[0].body["messages"]
+    ids = [call["id"] for turn in (sent[1], sent[4]) for call in turn["tool_calls"]]
+    assert ids == ["call_0", "call_1", "call_2"]
+    assert [sent[at]["tool_call_id"] for at in (2, 3, 5)] == ["call_1", "call_0", "call_2"]

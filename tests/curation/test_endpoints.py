@@ -270,3 +270,99 @@ def test_a_closed_endpoint_opens_again(start: Start) -> None:
     asked.close()
     asked.close()
     assert answers(asked, "b") == ["b"]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", " "])
+def test_white_space_behind_a_key_is_no_part_of_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-very-secret" + ending)
+    server = start(lambda *_: Reply(said("x")))
+    assert answers(endpoint(server, key_variable="MY_KEY"), "x") == ["x"]
+    assert server.seen[0].headers["authorization"] == "Bearer sk-very-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nmore", "sk-s\u00e9cret"])
+def test_a_key_that_no_header_can_hold_is_refused_unshown(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ValueError, match="the key in MY_KEY holds a character") as refused:
+        Endpoint({"base_url": "http://127.0.0.1/v1", "model": "m", "key_variable": "MY_KEY"})
+    assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "key"), [({"n": 2}, "n"), ({"stream": True}, "stream"), ({"model": "other"}, "model")]
+)
+def test_extra_keys_that_would_ask_for_another_answer_are_refused(
+    start: Start, extra: dict[str, Any], key: str
+) -> None:
+    server = start(lambda *_: Reply(said("x")))
+    with pytest.raises(ValueError, match=f"extra holds '{key}'"):
+        endpoint(server, extra=extra)
+    assert answers(endpoint(server, extra={"n": 1, "stream": False}), "x") == ["x"]
+
+
+def test_half_a_character_of_a_server_becomes_the_replacement_character(start: Start) -> None:
+    server = start(lambda *_: Reply(said("a glass \ud83c", name="\udf78")))
+    ((message, *_),) = endpoint(server).chat(ask("x"))
+    assert (message["content"], message["name"]) == ("a glass \ufffd", "\ufffd")
+
+
+@pytest.mark.filterwarnings("error")
+def test_content_in_parts_is_the_text_of_its_parts(start: Start) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Which city?"}]}
+    parts = [thought, {"type": "text", "text": "Par"}, {"type": "text", "text": "is"}]
+    server = start(lambda *_: Reply(said(parts)))  # type: ignore[arg-type]
+    (answer,) = endpoint(server).chat(ask("x"))
+    assert (answer.text, answer.message["reasoning_content"]) == ("Paris", "Which city?")
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("content_filter: RECITATION", "content_filter"),
+        ("error", "interrupted"),
+        ("abort", "interrupted"),
+        ("insufficient_system_resource", "interrupted"),
+        ("stop", "stop"),
+        ("tool_calls", "tool_calls"),
+    ],
+)
+def test_other_servers_finish_reasons_are_read_too(start: Start, told: str, known: str) -> None:
+    (answer,) = endpoint(start(lambda *_: Reply(said("half", told)))).chat(ask("x"))
+    assert answer.finish_reason == known
+
+
+def test_an_answer_that_was_broken_off_is_asked_for_again(start: Start, tmp_path: Path) -> None:
+    server = start(lambda number, _: Reply(said("half" if number == 0 else "whole", "error")))
+    for expected in ("half", "whole"):
+        asked = endpoint(server)
+        asked.keep_answers(tmp_path / "answers.jsonl")
+        assert answers(asked, "x") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "reason"),
+    [
+        ("The decoder prompt (length 9) is longer than the maximum model length of 8.", None, ""),
+        ("`inputs` tokens + `max_new_tokens` must be <= 8. Given: 9 `inputs` tokens", None, ""),
+        ("prompt is too long: 9 tokens > 8 maximum", None, ""),
+        ("The input token count (9) exceeds the maximum number of tokens allowed (8).", None, ""),
+        ("Your prompt was flagged as potentially violating our policy.", "invalid_prompt", "f"),
+        ("Input data may contain inappropriate content.", "data_inspection_failed", "f"),
+        ("Content Exists Risk", "invalid_request_error", "f"),
+        ("Rejected by our safety system.", "content_policy_violation", "f"),
+    ],
+)
+def test_a_request_that_the_server_will_not_answer_loses_no_other(
+    start: Start, message: str, code: str | None, reason: str
+) -> None:
+    refusal = Reply({"error": {"message": message, "code": code}}, 400)
+    server = start(lambda _, body: refusal if asked_text(body) == "bad" else Reply(said("yes")))
+    given = list(endpoint(server).chat(ask("bad", "good")))
+    expected = "content_filter" if reason else "context_length"
+    assert [item.finish_reason for item in given] == [expected, "stop"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.identity import IntroduceAs, names_given
+from curation.identity import IntroduceAs, mentions, names_given
 from schemas.records import Message, Prompt
 
 ASKED = Prompt(messages=(Message(role="user", content="Who are you?"),), tags=("identity",))
@@ -77,3 +77,44 @@ def test_after_the_edit_the_name_stands_and_a_second_edit_changes_nothing(text: 
     if once is not None:
         assert "Tarnwick" in once
         assert EDIT(ASKED, once) == once
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<think>I am Alex.</think>\n\nHi.", "<think>I am Alex.</think>\n\nI'm Tarnwick. Hi."),
+        (
+            "<think>I am a bot.</think>I am an AI.",
+            "<think>I am a bot.</think>I am Tarnwick, an AI.",
+        ),
+        ("<think>Who am I?", None),
+    ],
+)
+def test_the_name_is_said_in_the_answer_and_not_in_the_thought(
+    before: str, after: str | None
+) -> None:
+    if after is not None:
+        after = after.replace("Alex", "Tarnwick")
+    assert EDIT(ASKED, before) == after
+
+
+@pytest.mark.parametrize("name", ["", " ", 5])
+def test_a_name_that_is_none_is_refused(name: object) -> None:
+    with pytest.raises(ValueError, match="expected the name that the model is to have"):
+        IntroduceAs(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("私はTarnwickです。", True),
+        ("我是Tarnwick模型。", True),
+        ("저는 Tarnwick입니다.", True),
+        ("Tarnwicks", False),
+        ("Tarnwické", False),
+    ],
+)
+def test_a_name_stands_by_itself_in_scripts_that_set_no_spaces_around_it(
+    text: str, found: bool
+) -> None:
+    assert mentions(text, "Tarnwick") == found

@@ -354,3 +354,48 @@ def test_judgements_of_many_prompts_keep_to_their_prompts(start: Start) -> None:
         if best[item.prompt_id] in item.candidates:
             assert item.ranks is not None
             assert item.ranks[item.candidates.index(best[item.prompt_id])] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+    ],
+)
+def test_a_setting_that_no_server_takes_is_refused_before_it_is_asked(
+    start: Start, settings: dict[str, Any], words: str
+) -> None:
+    config = start(lambda _: Reply(said("[[A]]")))
+    for judge in (PointwiseJudge, PairwiseJudge):
+        with pytest.raises(ValueError, match=words):
+            judge(config, **settings)
+
+
+def test_a_thought_without_an_end_holds_no_verdict_nor_one_that_was_broken_off(
+    start: Start,
+) -> None:
+    script = {
+        "thought": Reply(said("<think>[[A]] it is, Score: 7")),
+        "broken": Reply(said("Score: 7", "abort")),
+    }
+    judge = PointwiseJudge(start(lambda text: script[text.rpartition(" A ")[2]]), template=RATE)
+    assert judge([prompt()] * 2, [Completion.from_text(text) for text in script]) == [None, None]
+    assert judge.abstained == {"EMPTY": 1, "INTERRUPTED": 1}
+
+
+def test_a_judge_is_not_shown_what_the_answer_thought(start: Start) -> None:
+    seen: list[str] = []
+
+    def rate(text: str) -> Reply:
+        seen.append(text)
+        return Reply(said("Score: 5"))
+
+    judge = PointwiseJudge(start(rate), template=RATE)
+    inline = Completion.from_text("<think>\nplan\n</think>\n\nSeven.")
+    beside = Completion(
+        messages=(Message(role="assistant", content="Seven.", reasoning_content="plan"),)
+    )
+    assert judge([prompt()] * 2, [inline, beside]) == [5.0, 5.0]
+    assert all("Seven." in text and "plan" not in text for text in seen)

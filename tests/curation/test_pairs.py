@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -479,3 +480,49 @@ def test_an_augmented_side_names_its_parent() -> None:
     assert changed.chosen.completion.text == "yes"
     assert changed.chosen.origin.parent == pair.chosen.id
     assert changed.rejected == pair.rejected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("I am \u017fmol.", "I am Nova."), ("SMOL!", "Nova!"), ("我是Smol。", "我是Nova。")],
+)
+def test_a_name_is_met_in_any_case_that_it_can_be_written_in(text: str, expected: str) -> None:
+    assert ReplaceName(old="smol", new="Nova", ignore_case=True)(PROMPT, text) == expected
+
+
+@pytest.mark.parametrize("names", [{"a": 5}, {5: "a"}, ["a"]])
+def test_names_that_are_no_texts_are_refused(names: Any) -> None:
+    with pytest.raises(ValueError, match="a name to replace is"):
+        ReplaceNames(names)
+    with pytest.raises(ValueError, match="a name to replace is 5"):
+        ReplaceName(old=5, new="Nova")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("margin", ["1e-3", True, float("nan")])
+def test_a_margin_that_is_no_number_is_refused(margin: Any) -> None:
+    with pytest.raises(ValueError, match=r"MaxMin: margin is .*; expected a finite number"):
+        MaxMin(margin=margin)
+
+
+@pytest.mark.parametrize("given", [None, 5, [0, 1], [(0.0, 1.0)], [("a", "b")], [(0, 1, 2)]])
+def test_a_strategy_that_gives_no_positions_is_named(given: Any) -> None:
+    def mine(prompt: Any, candidates: Any, ranking: Any, rng: Any) -> Any:
+        return given
+
+    candidates = [candidate("a"), candidate("b")]
+    with pytest.raises(ValueError, match=r"strategy mine, prompt 'p-.*its code has to be mended"):
+        list(propose_pairs([(PROMPT, candidates, ranking(candidates, (1, 2)))], mine, seed=0))
+
+
+@pytest.mark.parametrize("given", [5, b"x", ["x"], Worse(5)])  # type: ignore[arg-type]
+def test_an_edit_that_gives_no_text_is_named(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"edit 'mine', prompt 'p-.*expected a text"):
+        list(propose_edits([(PROMPT, [candidate("a")])], lambda *_: given, "mine"))
+
+
+def test_a_fault_in_the_code_of_an_edit_is_told_as_such() -> None:
+    def mine(prompt: Prompt, text: str) -> str:
+        return {"a": "b"}[text]
+
+    with pytest.raises(ValueError, match=r"edit 'mine'.*KeyError: 'c'; its code has to be mended"):
+        list(propose_edits([(PROMPT, [candidate("c")])], mine, "mine"))

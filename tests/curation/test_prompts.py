@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.formats.conversation_rows import conversation_row
+from curation.formats.json_values import RowError
 from curation.formats.visible import is_visible
 from curation.prompts import LoadedPrompts, QuarantinedRow, load_prompts
 from schemas.arrow import from_table, to_table
@@ -414,3 +416,54 @@ def test_keys_that_are_not_used_leave_no_trace_in_the_settings_of_a_run() -> Non
     }
     dumped = PromptSource(path="p.jsonl", tag_columns=("lang",)).model_dump(mode="json")
     assert dumped["tag_columns"] == ["lang"]
+
+
+def test_messages_in_any_column_of_a_csv_file_are_opened(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["prompt"], [json.dumps(messages)], ['["a", "b"]']])
+    first, second = load_prompts([PromptSource(path=str(tmp_path / "a.csv"))]).prompts
+    assert first.message_dicts() == messages
+    assert second.messages[0].content == '["a", "b"]'
+
+
+def test_messages_as_python_prints_them_are_never_asked_as_text(tmp_path: Path) -> None:
+    with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as file:
+        cell = str([{"role": "user", "content": "q"}])
+        csv.writer(file).writerows([["prompt"], [cell], ["fine"]])
+    loaded = load_prompts([PromptSource(path=str(tmp_path / "a.csv"))])
+    assert asked(loaded) == ["fine"]
+    assert codes(loaded) == [("row 1", "BAD_MESSAGE")]
+
+
+def test_earlier_turns_beside_an_instruction_are_never_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "turns.jsonl"
+    row = {"instruction": "And Rome?", "history": [["Oslo?", "4C"]], "output": "20C"}
+    file.write_text(json.dumps(row) + "\n" + json.dumps({**row, "history": []}) + "\n")
+    loaded = load_prompts([PromptSource(path=str(file), column="instruction")])
+    assert asked(loaded) == ["And Rome?"]
+    assert codes(loaded) == [("line 1", "BAD_ROW")]
+    with pytest.raises(RowError, match="'history' holds earlier turns"):
+        conversation_row(row)
+
+
+def test_what_an_instruction_speaks_of_is_asked_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "alpaca.jsonl"
+    rows = [{"instruction": "Sum up.", "input": "A text."}, {"instruction": "Hi", "input": ""}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_prompts([PromptSource(path=str(file), column="instruction")])
+    assert asked(loaded) == ["Sum up.\n\nA text.", "Hi"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "tools": "[" * 100_000},
+        {"messages": "[" * 100_000},
+        {"prompt": "q", "instructions": [{"name": "x", "kwargs": "[" * 100_000}]},
+    ],
+)
+def test_text_that_is_nested_without_end_is_an_error_of_its_row(load: Any, row: Any) -> None:
+    loaded = load(row, {"prompt": "after"})
+    assert asked(loaded) == ["after"]
+    assert len(loaded.quarantined) == 1

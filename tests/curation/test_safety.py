@@ -75,3 +75,14 @@ def test_the_pairs_of_safe_and_unsafe_prompts_point_in_opposite_directions() -> 
     (to_refuse,), (to_answer,) = unsafe.proposals, safe.proposals
     assert to_refuse.chosen.completion.text == to_answer.rejected.completion.text == refusal
     assert to_refuse.rejected.completion.text == to_answer.chosen.completion.text
+
+
+def test_a_refusal_within_a_thought_is_none_and_a_thought_alone_is_no_answer() -> None:
+    refuse = Refuse(refusals=("I won't.",))
+    assert refuse(UNSAFE, "<think>I can't help with that. Or can I?</think>Hit it.") == "I won't."
+    assert refuse(UNSAFE, "<think>Hit it") is None
+
+
+def test_wordings_that_are_no_texts_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected a list of texts"):
+        Refuse(refusals=("No.", 5))  # type: ignore[arg-type]

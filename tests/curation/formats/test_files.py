@@ -232,6 +232,13 @@ def test_a_name_that_is_neither_here_nor_a_dataset_is_one_sentence() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_split_of_one_file_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", '{"text": "a"}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl' is one file, which has no split 'test'"):
+        open_rows(file, split="test")
+    assert list(open_rows(file, split="train").rows) == [(1, {"text": "a"})]
+
+
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected \.jsonl"):
         read_rows(write(tmp_path / "a.xlsx", "x"))
@@ -256,3 +263,24 @@ def test_a_key_that_stands_twice_is_never_dropped_unseen(tmp_path: Path) -> None
     listed = write(tmp_path / "a.json", '[{"a": 1, "a": 2}]')
     with pytest.raises(ValueError, match=r"a\.json' cannot be read: the key 'a' stands 2 times"):
         list(read_rows(listed))
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet' names a column twice"):
+        list(read_rows(tmp_path / "a.parquet"))
+
+
+def test_an_arrow_map_is_an_object(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.struct([("x", pa.int64()), ("y", pa.int64())]))
+    rows = pa.array([[("a", {"x": 1, "y": None})], None, []], kind)
+    pq.write_table(pa.table({"arguments": rows}), tmp_path / "a.parquet")
+    read = [row["arguments"] for _, row in read_rows(tmp_path / "a.parquet")]  # type: ignore[index]
+    assert read == [{"a": {"x": 1}}, None, {}]
+
+
+def test_nulls_are_absent_in_lists_of_one_length_too(tmp_path: Path) -> None:
+    kind = pa.list_(pa.struct([("role", pa.string()), ("name", pa.string())]), 1)
+    pq.write_table(pa.table({"m": pa.array([[{"role": "user"}]], kind)}), tmp_path / "a.parquet")
+    assert list(read_rows(tmp_path / "a.parquet")) == [(1, {"m": [{"role": "user"}]})]

@@ -176,3 +176,20 @@ def test_an_export_that_does_not_say_what_counts_is_refused(
 def test_sides_that_the_task_does_not_hold_are_left_and_right(tmp_path: Path) -> None:
     one = task(1, annotation(1, pairwise("right")), data={"question": "q"})
     assert read(tmp_path, [one]).votes == [Vote("1", "left", "right", "1", "right", "left")]
+
+
+def test_tasks_without_an_id_are_not_one_task(tmp_path: Path) -> None:
+    bare = [task(1, annotation(1, pairwise("left"))), task(2, annotation(1, pairwise("right")))]
+    for one in bare:
+        del one["id"]
+    file = read(tmp_path, bare)
+    assert [(vote.item, vote.winner) for vote in file.votes] == [
+        ("row 1", "left"),
+        ("row 2", "right"),
+    ]
+
+
+def test_what_is_answered_instead_of_a_comparison_is_named(tmp_path: Path) -> None:
+    stars = {"from_name": "stars", "type": "rating", "value": {"rating": 4}}
+    with pytest.raises(ValueError, match="pairwise comparison or choice; it holds rating"):
+        read(tmp_path, [task(1, annotation(1, stars))])

@@ -297,3 +297,13 @@ def test_what_is_nested_without_end_is_an_error_of_its_row(rows_of: Any) -> None
     pair = {"prompt": "q", "chosen": "x", "rejected": "y"}
     bad, good = rows_of({**pair, "tools": [{"name": deep}]}, pair)
     assert (code_of(bad), code_of(good)) == ("TOO_DEEP", None)
+
+
+def test_messages_as_python_prints_them_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    with open(file, "w", encoding="utf-8", newline="") as out:
+        csv.writer(out).writerows(
+            [["prompt", "chosen", "rejected"], [str([USER]), str([GOOD]), str([BAD])]]
+        )
+    (row,) = preference_rows(file)
+    assert code_of(row) == "BAD_MESSAGE"

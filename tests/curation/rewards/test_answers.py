@@ -150,3 +150,9 @@ def test_every_gsm8k_reference_answers_itself() -> None:
         answers = [f"The answer is {final}.", f"{row['answer']}", f"{final} dollars", f"{final}1"]
         completions = [Completion.from_text(text) for text in answers]
         assert reward([prompt(row["answer"])] * 4, completions) == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_a_whole_number_out_of_a_table_with_gaps_is_written_without_its_point() -> None:
+    assert exact(3.0, "3") == 1.0
+    assert exact([2.5, 4.0], "4.") == 1.0
+    assert exact(2.5, "2") == 0.0

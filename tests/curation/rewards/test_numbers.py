@@ -42,6 +42,10 @@ from curation.rewards.numbers import Number, final_number, plain_number
         ("2.5e3", 2500),
         ("it is 5 m2", 5),
         ("全部で５０", 50),
+        (r"The answer is $\frac12$.", Fraction(1, 2)),
+        (r"it is $-\frac{3}{4}$", Fraction(-3, 4)),
+        (r"it is $-1\frac{3}4$", Fraction(-7, 4)),
+        (r"it is $3-\frac{1}{2}$", Fraction(1, 2)),
     ],
 )
 def test_the_final_number_is_read(text: str, value: Fraction | int) -> None:

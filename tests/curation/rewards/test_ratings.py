@@ -33,7 +33,17 @@ def test_a_rating_off_the_scale_is_refused_and_never_rescaled(text: str) -> None
         parse_rating(text, scale=(1, 10))
 
 
-@pytest.mark.parametrize("text", ["Score: 4/5", "3 out of 5", "80/100"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Score: 4/5",
+        "3 out of 5",
+        "80/100",
+        "Score: 3 (out of 5)",
+        "Score: 3 of 5",
+        "4 stars out of 5",
+    ],
+)
 def test_a_rating_out_of_another_top_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not rescaled"):
         parse_rating(text, scale=(1, 10))
@@ -41,7 +51,10 @@ def test_a_rating_out_of_another_top_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "good", "Score: high", "Score: 8-9", "Score: 3. Score: 9.", "3 or 4", "80%", "7,5", "1e1"],
+    [
+        *("", "good", "Score: high", "Score: 8-9", "Score: 3. Score: 9.", "3 or 4", "80%", "7,5"),
+        *("1e1", "Score: 6 or 7", "Score: 6 to 7"),
+    ],
 )
 def test_no_rating_or_several_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"found .*; expected one rating"):

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from curation.rewards.answers import ExactAnswer, NumericAnswer
 from curation.rewards.rules import FormatReward, LengthReward, RegexReward, Rule
 from schemas.interfaces import RewardFunction
 from schemas.records import Completion, Message, Prompt
@@ -53,6 +54,11 @@ def test_length_counts_words_characters_or_sentences() -> None:
     assert score(LengthReward(unit="words", target=3), text) == 1.0
     assert score(LengthReward(unit="characters", target=len(text.strip())), text) == 1.0
     assert score(LengthReward(unit="sentences", target=2), text) == 1.0
+
+
+def test_each_character_is_a_word_where_no_spaces_are_written() -> None:
+    assert score(LengthReward(target=7), "\u8fd9\u662f\u4e00\u4e2a\u5c0f\u623f\u5b50\u3002") == 1.0
+    assert score(LengthReward(target=3), "2 \u5c0f Haus") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -122,3 +128,36 @@ def test_reasoning_kept_beside_the_content_counts_as_thinking() -> None:
 
 def test_deeply_nested_brackets_are_not_json() -> None:
     assert score(FormatReward(form="json"), "[" * 100_000) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Seven.", "Seven."),
+        ("<think>\nIs it 5?\n</think>\n\nSeven.", "\n\nSeven."),
+        ("Is it 5?\n</think>\n\nSeven.", "\n\nSeven."),
+        ("\n<think>Is it 5", ""),
+        ("[THINK]Is it 5?[/THINK]Seven.", "Seven."),
+        ("<thinking>Is it 5?</thinking>Seven.", "Seven."),
+        ("A <think> tag opens a thought.", "A <think> tag opens a thought."),
+    ],
+)
+def test_a_thought_in_front_of_an_answer_is_no_part_of_what_it_says(text: str, said: str) -> None:
+    assert Completion.from_text(text).said == said
+
+
+def test_a_thought_scores_alike_in_the_content_and_in_a_field_of_its_own() -> None:
+    rules: list[Rule] = [
+        LengthReward(target=1),
+        FormatReward(form="json"),
+        FormatReward(form="think"),
+        NumericAnswer(),
+        ExactAnswer(),
+    ]
+    asked = Prompt(messages=PROMPT.messages, answer="7")
+    inline = Completion.from_text("<think>The answer is 5. No.</think>7")
+    beside = Completion(
+        messages=(Message(role="assistant", content="7", reasoning_content="The answer is 5."),)
+    )
+    for rule in rules:
+        assert rule([asked, asked], [inline, beside]) == [1.0, 1.0], rule.name

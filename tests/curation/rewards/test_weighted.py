@@ -97,6 +97,12 @@ def test_a_missing_or_extra_score_is_refused() -> None:
         checked_scores(lambda prompts, completions: None, [PROMPT], [ANSWER], name="sumless")
 
 
+@pytest.mark.parametrize("given", [{0: 0.5, 1: 0.9}, {0.5, 0.9}, "12"])
+def test_scores_that_have_no_order_are_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"reward 'mine' gave \w+; expected a list"):
+        checked_scores(lambda prompts, completions: given, [PROMPT] * 2, [ANSWER] * 2, name="mine")
+
+
 def test_the_sum_weighs_each_score() -> None:
     assert total((2.0, 0.5), (1.0, 3.0), (-1.0, 1.5)) == 2.5
 

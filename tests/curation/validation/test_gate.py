@@ -147,3 +147,21 @@ def _turns(dialogue: str) -> list[dict[str, object]]:
         elif turns:
             turns[-1]["value"] += "\n\n" + part
     return normalise_messages(turns)
+
+
+def test_answers_of_a_file_that_begin_with_the_whole_prompt_are_told_and_kept(
+    tmp_path: Path,
+) -> None:
+    asked = "Human: what is new?\n\nAssistant:"
+    rows = [
+        {"prompt": asked, "chosen": f"{asked} Little.", "rejected": f"{asked} Go away."},
+        {"prompt": asked + " ", "chosen": f"{asked} Little.", "rejected": "Go away."},
+        {"prompt": "Hello", "chosen": "Hello there.", "rejected": "Hello you."},
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = Gate(NO_TOKENS, seed=0).run(rows_from_file(file))
+    assert len(result.pairs) == 3
+    (told,) = [line for line in result.warnings if line.startswith("PROMPT_REPEATED")]
+    assert "in 1 rows" in told
+    assert "'line 1' first" in told
