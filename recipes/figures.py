@@ -30,8 +30,10 @@ MANY_KINDS = 12
 """With more kinds of prompt than this, only those that clearly changed in some seed are listed."""
 
 _KEPT_NAME = re.compile(r"(?P<goal>.+)-(?P<stage>[a-z]+)-seed-(?P<seed>\d+)\.json")
+_PLAIN = ("better", "unclear", "worse")
+"""Verdicts that say no more than the gain's interval."""
 _HOW_TO_READ = "How to read it: "
-_UNTESTED = "# untested: minutes on the real model; a test runs it on a tiny one"
+_UNTESTED = "# untested: minutes on the real model"
 """What the tests of the site's commands are told."""
 
 _INTRODUCTION = """\
@@ -58,6 +60,16 @@ class Recipe(NamedTuple):
     @property
     def title(self) -> str:
         return f"{TITLES.get(self.goal, self.goal)}: {self.stage.upper()}"
+
+    @property
+    def in_words(self) -> str:
+        """What a reader may conclude: the gains, and all that speaks against them."""
+        evaluations = self.evaluations
+        return in_words(self.gains) + fallen(evaluations) + doubted(list(self.reports.values()))
+
+    @property
+    def gains(self) -> dict[int, dict[str, Any]]:
+        return {seed: r["evaluation"]["reward_gain"] for seed, r in self.reports.items()}
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
@@ -139,6 +151,13 @@ def fallen(evaluations: Sequence[Mapping[str, Any]]) -> str:
     return f"; a clear loss in {', '.join(f'`{kind}`' for kind in kinds)}" if kinds else ""
 
 
+def doubted(reports: Sequence[Mapping[str, Any]]) -> str:
+    """The headlines of reports that say why a gain may be none."""
+    verdicts = [report["verdict"] for report in reports]
+    doubts = {v["headline"]: None for v in verdicts if v["outcome"] not in _PLAIN}
+    return "".join(f"; the report says “{doubt.rstrip('.')}”" for doubt in doubts)
+
+
 def _seeds(some: Sequence[int], total: int) -> str:
     if len(some) == total:
         return "the one seed" if total == 1 else f"all {total} seeds"
@@ -149,7 +168,7 @@ def _overview(recipes: Sequence[Recipe]) -> str:
     rows = [
         f"| [{recipe.title}](#{_anchor(recipe.title)}) | "
         + ", ".join(_signed(e["reward_gain"]["mean"]) for e in recipe.evaluations)
-        + f" | {in_words(_gains(recipe))}{fallen(recipe.evaluations)} |"
+        + f" | {recipe.in_words} |"
         for recipe in recipes
     ]
     return "\n".join(["| recipe | gain, by seed | in words |", "|---|---|---|", *rows, ""])
@@ -169,14 +188,10 @@ def _section(recipe: Recipe) -> str:
         *said.taught,
         f"```sh\n{command}   {_UNTESTED}\n```",
         "\n".join([*head, *_rows(recipe)]),
-        f"In words: {in_words(_gains(recipe))}{fallen(recipe.evaluations)}.",
+        f"In words: {recipe.in_words}.",
         *said.how_to_read,
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _gains(recipe: Recipe) -> dict[int, dict[str, Any]]:
-    return {seed: r["evaluation"]["reward_gain"] for seed, r in recipe.reports.items()}
 
 
 def _rows(recipe: Recipe) -> list[str]:
@@ -209,6 +224,7 @@ def _rows(recipe: Recipe) -> list[str]:
         of_evaluation("gain", lambda e: f"{_interval(e['reward_gain'])}"),
         *components,
         of_evaluation("win rate", _win_rate),
+        *([row(_head_of_kinds(recipe.evaluations, kinds), lambda _: "")] if kinds else []),
         *kinds,
         of_evaluation("tokens an answer", lambda e: _tokens(e["length"])),
         of_evaluation(
@@ -217,6 +233,7 @@ def _rows(recipe: Recipe) -> list[str]:
         of_evaluation(
             "KL to the SFT model, nats a token", lambda e: _number(e["kl_per_token"]["mean"], 3)
         ),
+        *_alarms(reports, row),
         row("headline", lambda report: report["verdict"]["headline"]),
     ]
 
@@ -241,6 +258,13 @@ def _amounts(reports: list[dict[str, Any]], row: Callable[..., str]) -> list[str
     ]
 
 
+def _alarms(reports: list[dict[str, Any]], row: Callable[..., str]) -> list[str]:
+    """What online training noticed about itself."""
+    if reports[0].get("online") is None:
+        return []
+    return [row("alarms", lambda r: "; ".join(r["online"]["health"]) or "none")]
+
+
 def _kinds(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     """The kinds of prompt to list, each once."""
     kinds = {item["kind"]: False for e in evaluations for item in e["by_kind"]}
@@ -248,6 +272,13 @@ def _kinds(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
         low, high = item["gain"]["low"], item["gain"]["high"]
         kinds[item["kind"]] |= low is not None and (low > 0 or high < 0)
     return [kind for kind, clear in kinds.items() if clear or len(kinds) <= MANY_KINDS]
+
+
+def _head_of_kinds(evaluations: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> str:
+    total = len({item["kind"] for e in evaluations for item in e["by_kind"]})
+    if len(shown) == total:
+        return "reward by kind of prompt"
+    return f"reward by kind of prompt: of {total} kinds, those that clearly changed"
 
 
 def _kind(evaluation: Mapping[str, Any], kind: str) -> str:

@@ -155,6 +155,15 @@ def test_a_kind_that_clearly_lost_is_told_beside_the_gain() -> None:
     assert figures.fallen([evaluation(other=0.0)]) == ""
 
 
+def test_a_report_that_doubts_its_gain_is_quoted() -> None:
+    plain = {"verdict": {"outcome": "better", "headline": "The policy got better."}}
+    gamed = {"verdict": {"outcome": "gamed", "headline": "But a watched reward fell."}}
+    assert figures.doubted([plain]) == ""
+    assert figures.doubted([gamed, plain, gamed]) == (
+        "; the report says “But a watched reward fell”"
+    )
+
+
 def test_a_gain_that_is_none_is_said_in_words() -> None:
     clear, none, worse = estimate(0.01, 0.2), estimate(-0.1, 0.3), estimate(-0.3, -0.1)
     unknown = estimate(None, None)

@@ -36,7 +36,7 @@ def _section(command: Any, name: str, level: int) -> str:
     rows.extend(map(_option_row, options))
     parts = [f"{'#' * level} {name}", _help(command), f"```text\n{usage}\n```"]
     if rows:
-        parts.append("\n".join(["| | |", "|---|---|", *rows]))
+        parts.append("\n".join(["| argument or option | what it does |", "|---|---|", *rows]))
     return "\n\n".join(parts)
 
 
