@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dpo.statistics import FEW_PROMPTS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
 KEPT = ROOT / "docs" / "recipes"
@@ -36,14 +38,14 @@ _HOW_TO_READ = "How to read it: "
 _UNTESTED = "# untested: minutes on the real model"
 """What the tests of the site's commands are told."""
 
-_INTRODUCTION = """\
+_INTRODUCTION = f"""\
 # Recipes
 
 Each recipe is one config, run for real on the bundled SmolLM2-135M-Instruct. Held-out prompts \
 are answered before and after, decoded alike. Intervals are 95%, paired by prompt; a change is \
-clear, and in bold, where its interval leaves out zero. Commands run in the project's folder; \
-`python recipes/figures.py` writes this page from the recipes and from the `report.json` kept of \
-each run, which its seed links to.
+clear, and in bold, where its interval leaves out zero and rests on {FEW_PROMPTS} prompts or more. \
+Commands run in the project's folder; `python recipes/figures.py` writes this page from the \
+recipes and from the `report.json` kept of each run, which its seed links to.
 """
 
 
@@ -146,7 +148,7 @@ def fallen(evaluations: Sequence[Mapping[str, Any]]) -> str:
         item["kind"]: None
         for evaluation in evaluations
         for item in evaluation["by_kind"]
-        if item["gain"]["high"] is not None and item["gain"]["high"] < 0
+        if _clear(item["gain"]) and item["gain"]["high"] < 0
     }
     return f"; a clear loss in {', '.join(f'`{kind}`' for kind in kinds)}" if kinds else ""
 
@@ -224,7 +226,7 @@ def _rows(recipe: Recipe) -> list[str]:
         of_evaluation("gain", lambda e: f"{_interval(e['reward_gain'])}"),
         *components,
         of_evaluation("win rate", _win_rate),
-        *([row(_head_of_kinds(recipe.evaluations, kinds), lambda _: "")] if kinds else []),
+        *([row(head, lambda _: "")] if (head := _head_of_kinds(recipe.evaluations, kinds)) else []),
         *kinds,
         of_evaluation("tokens an answer", lambda e: _tokens(e["length"])),
         of_evaluation(
@@ -269,16 +271,16 @@ def _kinds(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     """The kinds of prompt to list, each once."""
     kinds = {item["kind"]: False for e in evaluations for item in e["by_kind"]}
     for item in (item for e in evaluations for item in e["by_kind"]):
-        low, high = item["gain"]["low"], item["gain"]["high"]
-        kinds[item["kind"]] |= low is not None and (low > 0 or high < 0)
+        kinds[item["kind"]] |= _clear(item["gain"])
     return [kind for kind, clear in kinds.items() if clear or len(kinds) <= MANY_KINDS]
 
 
 def _head_of_kinds(evaluations: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> str:
     total = len({item["kind"] for e in evaluations for item in e["by_kind"]})
     if len(shown) == total:
-        return "reward by kind of prompt"
-    return f"reward by kind of prompt: of {total} kinds, those that clearly changed"
+        return "reward by kind of prompt" if shown else ""
+    which = "those" if shown else "none"
+    return f"reward by kind of prompt: of {total} kinds, {which} that clearly changed"
 
 
 def _kind(evaluation: Mapping[str, Any], kind: str) -> str:
@@ -309,7 +311,13 @@ def _interval(change: Mapping[str, Any]) -> str:
     if low is None:
         return _signed(change["mean"])
     written = f"{_signed(change['mean'])} [{_signed(low)}, {_signed(high)}]"
-    return f"**{written}**" if low > 0 or high < 0 else written
+    return f"**{written}**" if _clear(change) else written
+
+
+def _clear(change: Mapping[str, Any]) -> bool:
+    """Whether the interval leaves out zero, and rests on prompts enough to be trusted."""
+    low, high = change["low"], change["high"]
+    return low is not None and (low > 0 or high < 0) and change["n"] >= FEW_PROMPTS
 
 
 def _win_rate(evaluation: Mapping[str, Any]) -> str:

@@ -147,12 +147,16 @@ def estimate(low: float | None, high: float | None) -> dict[str, Any]:
 
 
 def test_a_kind_that_clearly_lost_is_told_beside_the_gain() -> None:
-    def evaluation(**highs: float | None) -> dict[str, Any]:
-        return {"by_kind": [{"kind": k, "gain": {"high": high}} for k, high in highs.items()]}
+    def evaluation(n: int = 40, **highs: float | None) -> dict[str, Any]:
+        def gain(high: float | None) -> dict[str, Any]:
+            return {"low": None if high is None else high - 0.2, "high": high, "n": n}
+
+        return {"by_kind": [{"kind": kind, "gain": gain(high)} for kind, high in highs.items()]}
 
     seeds = [evaluation(other=-0.03, name=0.9), evaluation(other=-0.01, name=None)]
     assert figures.fallen(seeds) == "; a clear loss in `other`"
     assert figures.fallen([evaluation(other=0.0)]) == ""
+    assert figures.fallen([evaluation(n=3, other=-0.03)]) == "", "too few prompts to tell"
 
 
 def test_a_report_that_doubts_its_gain_is_quoted() -> None:
