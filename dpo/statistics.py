@@ -42,6 +42,11 @@ class Estimate(Record):
     def below_zero(self) -> bool:
         return self.high is not None and self.high < 0
 
+    @property
+    def clear(self) -> bool:
+        """Whether it leaves out zero and rests on prompts enough to be leant on."""
+        return self.n >= FEW_PROMPTS and (self.above_zero or self.below_zero)
+
 
 def mean_interval(values: Sequence[float], how: Resampling) -> Estimate:
     """The mean of one value a prompt.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpo.statistics import Resampling, intercept_interval, mean_interval, ratio_interval
+from dpo.statistics import Estimate, Resampling, intercept_interval, mean_interval, ratio_interval
 
 HOW = Resampling(level=0.95, resamples=2000, seed=7)
 VALUES = [0.1, 0.4, -0.2, 0.9, 0.3, 0.0, 0.5, 0.7, -0.1, 0.2, 0.6, 0.35]
@@ -131,3 +131,13 @@ def test_intercept_where_x_changed_alike_everywhere_is_unknown() -> None:
 def test_intercept_beyond_the_data_is_noted() -> None:
     found = intercept_interval([float(x) for x in range(1, 13)], VALUES, HOW)
     assert "extrapolated" in (found.note or "")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "clear"),
+    [(0.1, 0.3, 10, True), (-0.3, -0.1, 40, True), (-0.1, 0.3, 40, False), (0.1, 0.3, 9, False)],
+)
+def test_a_change_is_clear_only_where_prompts_enough_stand_behind_it(
+    low: float, high: float, n: int, clear: bool
+) -> None:
+    assert Estimate(mean=0.1, low=low, high=high, n=n).clear is clear
