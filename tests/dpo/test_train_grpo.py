@@ -339,8 +339,9 @@ def test_held_out_answers_are_sampled_in_the_trainers_precision_and_scored_in_th
 ) -> None:
     seen: dict[str, set[bool]] = {"model": set(), "reward": set()}
 
-    def sees(module: Any, *call: Any) -> None:
-        if type(module).__name__.endswith("ForCausalLM"):
+    def sees(module: Any, _: Any, options: dict[str, Any], __: Any) -> None:
+        # Sampling alone keeps a cache.
+        if type(module).__name__.endswith("ForCausalLM") and options.get("use_cache"):
             seen["model"].add(torch.is_autocast_enabled("cpu"))
 
     def score(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float | None]:
@@ -348,7 +349,7 @@ def test_held_out_answers_are_sampled_in_the_trainers_precision_and_scored_in_th
         return _spaces(prompts, completions)
 
     watch = Watch(WatchConfig(every=1, prompts=2), None, _prompts(9)[6:])
-    hook = torch.nn.modules.module.register_module_forward_hook(sees)
+    hook = torch.nn.modules.module.register_module_forward_hook(sees, with_kwargs=True)
     try:
         train(reward=_sum(score), watch=watch, bf16=True, max_steps=1)
     finally:
