@@ -136,7 +136,7 @@ class ConversationTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
                 callbacks=[EpochOrder(self.order)],
             )
         self.remove_callback(PrinterCallback)
-        check_head(self.model, rows[0].ids)
+        check_head(self.model, rows[0].ids, args)
         if packs is not None:
             self._check_packing(rows, packs)
 

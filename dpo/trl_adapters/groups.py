@@ -117,7 +117,7 @@ class GroupTrainer(SealedTrainer, GRPOTrainer):  # type: ignore[misc]
             )
         self.remove_callback(PrinterCallback)
         self.beta = args.beta = beta
-        check_head(self.model, chat.prompt_ids(prompts[0]), temperature=self.temperature)
+        check_head(self.model, chat.prompt_ids(prompts[0]), args, temperature=self.temperature)
         self._kept: int | None = None
         self._keep_completions(model)
         self._reference = reference

@@ -147,7 +147,7 @@ class PairTrainer(RowTrainer, DPOTrainer):  # type: ignore[misc]
         TRL's own cache is keyed by a fingerprint that changes from run to run.
         """
         self.model.eval()  # without it a new LoRA's dropout would be on, where dropout is wanted
-        check_head(self.model, self._pairs[0].prompt_ids + self._pairs[0].chosen_ids)
+        check_head(self.model, self._pairs[0].prompt_ids + self._pairs[0].chosen_ids, self.args)
         known = self._known_reference
         self.reference = self._compute_reference(dataset, batch_size) if known is None else known
         if self._starts_at_reference and self.ld_alpha is None:
